@@ -1,0 +1,1 @@
+"""Presets: YAML files, one model family each."""

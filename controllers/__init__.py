@@ -1,0 +1,1 @@
+"""Controllers: what finds and explains the faults of an image."""

@@ -1,0 +1,1 @@
+"""Evaluation: rewards, metrics and the held-out judge."""

@@ -1,0 +1,1 @@
+"""Generators: what draws and repaints images."""
