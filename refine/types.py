@@ -91,6 +91,7 @@ class Inpaint:
     region: Region
     prompt: str
     negative_prompt: str = ""
+    dropped: str = ""  # words of the prompt beyond the text encoder's budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class Redraw:
 
     prompt: str
     negative_prompt: str = ""
+    dropped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +173,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A prompt in positive words that fits the generator's text encoder, and the words that were dropped to make it fit."""
+    """A repair prompt in positive words, and what must not be painted."""
 
     prompt: str
     negative_prompt: str = ""
-    dropped: str = ""
 
 
 class Generator(Protocol):

@@ -1,0 +1,74 @@
+"""What to do next with one image: repair regions, draw it again, or stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from refine import regions
+from refine.types import Candidate, Critique, Region, Round, Stop
+
+Route = Literal["auto", "inpaint", "redraw"]
+REJECTED_BEFORE_REDRAW = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Where the loop ends at the latest; None is no limit. ``evaluations`` counts denoiser evaluations per image, the first draw included."""
+
+    rounds: int = 2
+    evaluations: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of repair (architecture, rules 1-5, 8, 9). Areas are fractions of the image, lengths are pixels."""
+
+    route: Route = "auto"
+    threshold: float = 0.5
+    min_area: float = 0.001
+    top_k: int = 4
+    crop_scale: float = 2.0
+    crop_least: int = 256
+    dilation: float = 0.03
+    least_dilation: float = 4.0
+    feather: float = 4.0
+    strengths: tuple[float, ...] = (0.85, 0.6, 0.4)
+    redraw_area: float = 0.3
+    redraws: int = 2
+    patience: int = 2
+
+    def faults(self, critique: Critique) -> list[Region]:
+        """The regions worth repairing, largest mass first."""
+        return regions.candidates(
+            critique,
+            threshold=self.threshold,
+            min_area=self.min_area,
+            top_k=self.top_k,
+            dilation=self.dilation,
+            least_dilation=self.least_dilation,
+        )
+
+    def decide(self, best: Candidate, rounds: tuple[Round, ...]) -> Stop | tuple[Region | None, ...]:
+        """Stop, or what to repair one after the other; a single None stands for the whole image (draw it again)."""
+        faults = self.faults(best.critique)
+        if not faults:
+            return Stop("clean")
+        losing = rejected_in_a_row(rounds)
+        if losing >= self.patience:
+            return Stop("nothing-accepted")
+        wide = regions.area_of(region.mask for region in faults) > self.redraw_area
+        if self.route == "redraw" or (self.route == "auto" and (wide or losing >= REJECTED_BEFORE_REDRAW)):
+            return (None,)
+        return tuple(faults)
+
+
+def rejected_in_a_row(rounds: tuple[Round, ...]) -> int:
+    """How many rounds, counted from the last, kept nothing."""
+    count = 0
+    for turn in reversed(rounds):
+        if any(attempt.kept is not None for attempt in turn.attempts):
+            break
+        count += 1
+    return count
