@@ -71,7 +71,7 @@ class Gate:
         fell = numbers["inside_before"] - numbers["inside_after"]
         if not all(np.isfinite(value) for value in numbers.values()):
             return "not-finite"
-        if all(low == high for low, high in after.image.getextrema()):
+        if not np.ptp(np.asarray(after.image), axis=(0, 1)).any():
             return "blank"
         if fell <= 0 or fell < self.fall * numbers["inside_before"]:
             return "fault-remains"
@@ -95,5 +95,5 @@ def drops(kind: str, before: Scores, after: Scores) -> dict[str, float]:
 
 def best_of(options: list[tuple[int, Candidate, Verdict]]) -> int | None:
     """The accepted option with the least artifact mass left; rewards break ties. None where nothing was accepted."""
-    accepted = [(candidate.critique.mass, -sum(candidate.scores.values()), index) for index, candidate, verdict in options if verdict.accepted]
+    accepted = [(option.critique.mass, -sum(option.scores.values()), index) for index, option, verdict in options if verdict.accepted]
     return min(accepted)[2] if accepted else None

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from refine import repair, stages
+from refine import stages
 from refine.gate import Gate, best_of
 from refine.policy import Budget, Policy
 from refine.stages import Event, Models, Trial
@@ -31,7 +31,7 @@ class Walk:
     attempts: list[Attempt] = field(default_factory=list)
 
 
-def refine(
+def run(
     prompts: Sequence[str],
     seeds: Sequence[int],
     *,
@@ -55,10 +55,9 @@ def refine(
         critiques = {id(walk): walk.best.critique for walk in walks}
         open_walks = [walk for walk in walks if not walk.stopped]
         while waiting := [walk for walk in open_walks if walk.queue and not walk.stopped]:
-            trials = [trial for walk in waiting if (trial := begin_trial(walk, turn, policy, models, budget, began))]
-            for walk, trial in trials:
-                walk.spent += trial.cost
-            for (walk, trial), options in zip(trials, stages.propose([trial for _, trial in trials], models, observe, turn), strict=True):
+            pairs = [(walk, trial) for walk in waiting if (trial := next_trial(walk, turn, policy, models, budget, began))]
+            proposals = stages.propose([trial for _, trial in pairs], models, observe, turn + 1)
+            for (walk, trial), options in zip(pairs, proposals, strict=True):
                 settle(walk, trial, options, gate)
         for walk in open_walks:
             if walk.attempts:
@@ -79,17 +78,16 @@ def decide(walk: Walk, policy: Policy) -> None:
         walk.queue = list(answer)
 
 
-def begin_trial(walk: Walk, turn: int, policy: Policy, models: Models, budget: Budget, began: float) -> tuple[Walk, Trial] | None:
+def next_trial(walk: Walk, turn: int, policy: Policy, models: Models, budget: Budget, began: float) -> Trial | None:
     """The next repair of a walk, cut to what its budget still pays for; None, and the walk stops, where it pays for nothing."""
     target = walk.queue.pop(0)
     late = budget.seconds is not None and time.monotonic() - began >= budget.seconds
     purse = None if budget.evaluations is None else budget.evaluations - walk.spent
     path = (turn, len(walk.attempts))
-    trial = None if late else stages.trial(walk.prompt, walk.seed, path, walk.first, walk.best, target, policy, models, purse)
+    trial = None if late else stages.trial(walk.prompt, walk.seed, path, walk.best, target, policy, models, purse)
     if trial is None:
         walk.stopped, walk.queue = "budget", []
-        return None
-    return walk, trial
+    return trial
 
 
 def settle(walk: Walk, trial: Trial, options: Sequence[Candidate], gate: Gate) -> None:
@@ -98,6 +96,7 @@ def settle(walk: Walk, trial: Trial, options: Sequence[Candidate], gate: Gate) -
     verdicts = tuple(gate.judge(walk.first, before, option, mask) for option in options)
     kept = best_of([(index, option, verdict) for index, (option, verdict) in enumerate(zip(options, verdicts, strict=True))])
     proof = stages.prove(before.image, options, mask)
+    walk.spent += trial.cost
     walk.attempts.append(Attempt(trial.action, tuple(options), verdicts, kept, mask, proof))
     if kept is not None:
         walk.best = options[kept]
@@ -111,4 +110,4 @@ def finish(walk: Walk, policy: Policy, seconds: float) -> Record:
     return Record(walk.prompt, walk.seed, walk.first, walk.best, walk.rounds, walk.stopped, walk.spent, seconds)
 
 
-__all__ = ["Budget", "Event", "Gate", "Models", "Policy", "refine", "repair"]
+__all__ = ["Budget", "Event", "Gate", "Models", "Policy", "run"]

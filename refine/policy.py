@@ -14,7 +14,7 @@ REJECTED_BEFORE_REDRAW = 1
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Where the loop ends at the latest; None is no limit. ``evaluations`` counts denoiser evaluations per image, the first draw included."""
+    """Where the loop ends at the latest; None is no limit. ``evaluations`` are of the denoiser, per image, first draw included."""
 
     rounds: int = 2
     evaluations: int | None = None

@@ -57,7 +57,7 @@ def feather(mask: Mask, pixels: float) -> Alpha:
 
     The ramp lies inside the mask, so whatever is outside stays untouched; the image's border does not count as an edge.
     """
-    if pixels <= 0:
+    if pixels <= 0 or mask.all():
         return mask.astype(np.float32)
     inward = ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1]
     ramp: Alpha = np.clip(inward / (pixels + 1), 0, 1).astype(np.float32)
@@ -145,7 +145,8 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
     if (width, height) == size:
         return mask
     coverage = PIL.Image.fromarray(mask.astype(np.float32)).resize(size, PIL.Image.Resampling.BOX)
-    resized: Mask = np.asarray(coverage) > 0 if size[0] < width else np.asarray(coverage) >= 0.5
+    shrinks = size[0] < width or size[1] < height
+    resized: Mask = np.asarray(coverage) > 0 if shrinks else np.asarray(coverage) >= 0.5
     return resized
 
 

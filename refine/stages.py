@@ -8,7 +8,21 @@ from dataclasses import dataclass, replace
 from refine import regions, repair
 from refine.errors import InputError
 from refine.policy import Policy
-from refine.types import Candidate, Controller, Critique, Generator, Image, Inpaint, InpaintJob, Mask, Redraw, Region, Reviser, Reward, Scores
+from refine.types import (
+    Candidate,
+    Controller,
+    Critique,
+    Generator,
+    Image,
+    Inpaint,
+    InpaintJob,
+    Mask,
+    Redraw,
+    Region,
+    Reviser,
+    Reward,
+    Scores,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +65,7 @@ def begin(
     prompts: Sequence[str], seeds: Sequence[int], images: Sequence[Image | None] | None, models: Models, observe: Callable[[Event], None]
 ) -> tuple[list[Candidate], list[int]]:
     """Draw what is not given; inspect and score all. Returns the first candidates and the denoiser evaluations of each."""
-    given = list(images) if images is not None else [None] * len(prompts)
+    given: list[Image | None] = list(images) if images is not None else [None] * len(prompts)
     if not len(prompts) == len(seeds) == len(given):
         raise InputError(f"{len(prompts)} prompts, {len(seeds)} seeds and {len(given)} images: there must be one of each per image.")
     missing = [index for index, image in enumerate(given) if image is None]
@@ -93,7 +107,6 @@ def trial(
     prompt: str,
     seed: int,
     path: tuple[int, int],
-    first: Candidate,
     best: Candidate,
     target: Region | None,
     policy: Policy,
@@ -145,7 +158,8 @@ def paint(flat: Sequence[tuple[Trial, float | None, int]], generator: Generator)
     redraws: list[int] = []
     for index, (trial, strength, seed) in enumerate(flat):
         if isinstance(trial.action, Inpaint):
-            assert trial.where is not None and strength is not None
+            assert trial.where is not None
+            assert strength is not None
             jobs[index] = repair.job(trial.where, trial.action, trial.before.image, strength, seed)
         else:
             redraws.append(index)

@@ -1,0 +1,143 @@
+"""The loop's invariants: kept pixels, never worse, same seed same bytes, budgets honoured."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refine import loop, regions
+from refine.errors import InputError
+from refine.gate import REASONS, Gate
+from refine.policy import Budget, Policy
+from refine.repair import derive
+from refine.reviser import TemplateReviser
+from refine.stages import Event, Models
+from refine.types import Inpaint, Record, Redraw
+from tests.toys import Smoothness, Painter, Spotter, picture, scratched
+
+BOXES = [(5, 5, 17, 15), (40, 20, 70, 40), (70, 0, 80, 8)]
+GATE = Gate(noise={"smoothness": 0.0})
+POLICY = Policy(crop_least=24)
+
+
+def models(seed: int = 0, clumsy: int = 0, size: tuple[int, int] = (80, 48)) -> Models:
+    target = picture(seed, *size)
+    return Models(Painter(target, BOXES, clumsy), Spotter(target), (Smoothness(),), TemplateReviser())
+
+
+def story(record: Record) -> list[object]:
+    """Everything of a record that must repeat."""
+    attempts = [attempt for turn in record.rounds for attempt in turn.attempts]
+    return [record.stop_reason, record.evaluations, regions.kept_hash(record.best.image, None)] + [
+        (option.seed, regions.kept_hash(option.image, None), verdict.reason)
+        for attempt in attempts
+        for option, verdict in zip(attempt.candidates, attempt.verdicts, strict=True)
+    ]
+
+
+def test_a_good_painter_repairs_everything() -> None:
+    [record] = loop.run(["a picture"], [3], models=models(), policy=POLICY, gate=GATE)
+    assert record.first.critique.mass > 0 and record.best.critique.mass == 0
+    assert record.stop_reason == "clean" and record.best.scores["smoothness"] > record.first.scores["smoothness"]
+    assert len(record.rounds[0].attempts) == 3
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 50), st.lists(st.integers(0, 7), min_size=1, max_size=4), st.sampled_from([0, 2, 3, 1000003]))
+def test_never_worse_and_kept_pixels_identical(seed: int, seeds: list[int], clumsy: int) -> None:
+    for record in loop.run(["x"] * len(seeds), seeds, models=models(seed, clumsy), policy=POLICY, gate=GATE):
+        assert record.best.critique.mass <= record.first.critique.mass
+        assert record.best.scores["smoothness"] >= record.first.scores["smoothness"]
+        image = record.first.image
+        for attempt in (attempt for turn in record.rounds for attempt in turn.attempts):
+            assert all(verdict.reason in REASONS for verdict in attempt.verdicts)
+            if isinstance(attempt.action, Inpaint):
+                assert attempt.mask is not None
+                for option in attempt.candidates:
+                    assert regions.kept_hash(option.image, attempt.mask) == attempt.kept_pixels_sha256 == regions.kept_hash(image, attempt.mask)
+            if attempt.kept is not None:
+                image = attempt.candidates[attempt.kept].image
+        assert np.array_equal(np.asarray(image), np.asarray(record.best.image))
+        assert record.best.image.size == record.first.image.size
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=3), st.sampled_from([0, 3]))
+def test_same_seed_same_story(seeds: list[int], clumsy: int) -> None:
+    prompts = ["x"] * len(seeds)
+    once, again = (loop.run(prompts, seeds, models=models(1, clumsy), policy=POLICY, gate=GATE) for _ in range(2))
+    assert [story(record) for record in once] == [story(record) for record in again]
+
+
+def test_images_walk_in_lockstep() -> None:
+    party = models()
+    loop.run(["x"] * 3, [3, 3, 3], models=party, policy=POLICY, gate=GATE)
+    assert isinstance(party.generator, Painter)
+    assert party.generator.calls == [9, 9, 9]  # 3 images × 3 strengths, one call per region rank
+
+
+def test_given_images_are_not_drawn_and_cost_nothing() -> None:
+    target = picture(0, 61, 47)
+    party = models(0, size=(61, 47))
+    [record] = loop.run(["x"], [1], models=party, images=[target], policy=POLICY, gate=GATE)
+    assert record.evaluations == 0 and record.stop_reason == "clean" and record.best.image is target
+
+
+@pytest.mark.parametrize("evaluations", [10, 12, 14, 18, 28, 40])
+def test_the_budget_of_evaluations_is_never_exceeded(evaluations: int) -> None:
+    [record] = loop.run(["x"], [3], models=models(0, 1000003), policy=POLICY, gate=GATE, budget=Budget(5, evaluations))
+    assert record.evaluations <= evaluations
+    assert record.stop_reason in ("budget", "nothing-accepted")
+
+
+def test_no_seconds_left_means_no_repair() -> None:
+    [record] = loop.run(["x"], [3], models=models(), policy=POLICY, gate=GATE, budget=Budget(seconds=0.0))
+    assert record.stop_reason == "budget" and not record.rounds
+
+
+def test_a_hopeless_painter_leaves_the_first_image() -> None:
+    [record] = loop.run(["x"], [3], models=models(0, 1000003), policy=replace(POLICY, route="inpaint"), gate=GATE, budget=Budget(9))
+    assert record.best is record.first and record.stop_reason == "nothing-accepted" and len(record.rounds) == POLICY.patience
+
+
+def test_wide_damage_is_drawn_again() -> None:
+    policy = replace(POLICY, redraw_area=0.1)
+    [record] = loop.run(["x"], [3], models=models(), policy=policy, gate=GATE, budget=Budget(1))
+    [attempt] = record.rounds[0].attempts
+    assert isinstance(attempt.action, Redraw) and attempt.mask is None and len(attempt.candidates) == policy.redraws
+
+
+def test_every_stage_is_announced() -> None:
+    seen: list[Event] = []
+    loop.run(["x"], [3], models=models(), policy=POLICY, gate=GATE, observe=seen.append)
+    assert {event.stage for event in seen} == {"draw", "inspect", "score", "repair"}
+    assert all(0 <= event.done <= event.total for event in seen)
+
+
+def test_lists_must_match() -> None:
+    with pytest.raises(InputError, match="2 prompts, 1 seeds"):
+        loop.run(["a", "b"], [1], models=models())
+
+
+def test_no_images_no_records() -> None:
+    assert loop.run([], [], models=models()) == []
+
+
+def test_seeds_differ_along_every_path() -> None:
+    paths = [(image, turn, region, k) for image in range(5) for turn in range(3) for region in range(3) for k in range(3)]
+    assert len({derive(*path) for path in paths}) == len(paths)
+
+
+def test_long_prompts_are_cut_and_said() -> None:
+    [record] = loop.run([" ".join(f"w{i}" for i in range(40))], [3], models=models(), policy=POLICY, gate=GATE)
+    action = record.rounds[0].attempts[0].action
+    assert isinstance(action, Inpaint) and "w39" in action.dropped and "w39" not in action.prompt
+
+
+def test_repair_of_a_given_scratched_image_at_odd_size() -> None:
+    party = models(2, size=(83, 131))
+    image = scratched(picture(2, 83, 131), [(60, 100, 80, 120)])
+    [record] = loop.run(["x"], [0], models=party, images=[image], policy=POLICY, gate=GATE)
+    assert record.best.image.size == (83, 131) and record.best.critique.mass < record.first.critique.mass
