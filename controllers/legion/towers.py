@@ -1,0 +1,153 @@
+"""Pre-training of the mini model's two image encoders on the still-life world.
+
+The published LEGION starts from CLIP and SAM towers that others have trained on the world's images. Here they start from nothing, so
+they learn first, by dense supervision with heads that are thrown away: which solid stands where (shape, colour, size, material), where
+the light is, what is damaged and in which category. After this both towers are frozen, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from refine.controllers.legion.cache import ATTRIBUTES, Cache
+from refine.controllers.legion.modeling import LegionModel
+from refine.controllers.legion.processing import CLIP_MEAN, CLIP_STD, SAM_MEAN, SAM_STD
+from refine.types import CATEGORIES
+
+COUNTS = [len(names) for names in ATTRIBUTES]
+NOWHERE = -100  # label of a cell without a solid
+ATTRIBUTE_WEIGHT = 0.25
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dense:
+    """Pixels and dense truth of B images: images (B, 3, S, S) in [0, 1], faults (B, 3, S/2, S/2) in [0, 1] by category,
+    labels (B, 4, S/2, S/2) attribute index or -100, light (B,)."""
+
+    images: Tensor
+    faults: Tensor
+    labels: Tensor
+    light: Tensor
+
+    def mirrored(self) -> Dense:
+        """Left and right exchanged, the light's side too."""
+        return Dense(self.images.flip(-1), self.faults.flip(-1), self.labels.flip(-1), 1 - self.light)
+
+
+def dense(cache: Cache, rows: npt.NDArray[np.intp]) -> Dense:
+    """The dense truth of some rows of a cache."""
+    return Dense(
+        pixels(cache, rows),
+        torch.stack([_faults(cache, int(row)) for row in rows]),
+        torch.from_numpy(np.stack([_labels(cache.ids[row], cache.solids[row]) for row in rows])),
+        torch.from_numpy(cache.light[rows].astype(np.int64)),
+    )
+
+
+def pixels(cache: Cache, rows: npt.NDArray[np.intp]) -> Tensor:
+    """(B, 3, S, S) float32 in [0, 1]."""
+    return torch.from_numpy(cache.images[rows]).permute(0, 3, 1, 2).float() / 255
+
+
+def normalised(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+    """Images (B, 3, H, W) minus ``mean`` over ``std``; they have the tower's size already."""
+    return (images - images.new_tensor(mean)[:, None, None]) / images.new_tensor(std)[:, None, None]
+
+
+def _faults(cache: Cache, row: int) -> Tensor:
+    """(3, S/2, S/2): by category, the share of each 2 × 2 cell that is damaged."""
+    planes = torch.zeros(len(CATEGORIES), cache.side, cache.side)
+    for fault in cache.faults(row):
+        plane = planes[cache.categories[fault]]
+        plane.copy_(torch.maximum(plane, torch.from_numpy(cache.mask(int(fault))).float()))
+    return F.avg_pool2d(planes, 2)
+
+
+def _labels(ids: npt.NDArray[np.int8], solids: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """(4, h, w): the attributes of the solid in every cell."""
+    values = solids[ids.clip(0)].astype(np.int64)  # (h, w, 4)
+    return np.where(ids[..., None] >= 0, values, NOWHERE).transpose(2, 0, 1)
+
+
+class TowerHeads(nn.Module):
+    """Heads that are thrown away after pre-training.
+
+    clip_patch: fault categories and attributes of each patch · clip_image: damaged or not, categories present, light ·
+    sam_cell: attributes of each cell of SAM's embedding · sam_mask: fault categories and "any" at four times its resolution.
+    """
+
+    def __init__(self, clip_width: int, sam_width: int) -> None:
+        super().__init__()
+        faults = 1 + len(CATEGORIES)
+        self.clip_patch = nn.Linear(clip_width, faults + sum(COUNTS))
+        self.clip_image = nn.Linear(clip_width, faults + 1)
+        self.sam_cell = nn.Conv2d(sam_width, sum(COUNTS), 1)
+        self.sam_mask = nn.Sequential(
+            nn.ConvTranspose2d(sam_width, 64, 2, 2), nn.GELU(), nn.ConvTranspose2d(64, 32, 2, 2), nn.GELU(), nn.Conv2d(32, faults, 1)
+        )
+
+
+def clip_states(model: LegionModel, images: Tensor) -> Tensor:
+    """Images (B, 3, S, S) in [0, 1] -> CLIP's states (B, 1 + P, D) at the layer that LEGION reads; row 0 is the class token."""
+    seen = model.clip(normalised(images, CLIP_MEAN, CLIP_STD), output_hidden_states=True)
+    return seen.hidden_states[model.config.vision_layer]  # type: ignore[no-any-return]
+
+
+def sam_embeddings(model: LegionModel, images: Tensor) -> Tensor:
+    """Images (B, 3, S, S) in [0, 1] -> SAM's embeddings (B, C, h, h)."""
+    return model.sam_features(normalised(255 * images, SAM_MEAN, SAM_STD))
+
+
+def with_any(faults: Tensor) -> Tensor:
+    """(B, 3, ...) -> (B, 4, ...): the categories, then their maximum."""
+    return torch.cat((faults, faults.amax(1, keepdim=True)), 1)
+
+
+def clip_losses(model: LegionModel, heads: TowerHeads, batch: Dense) -> Mapping[str, Tensor]:
+    """What CLIP's patches and class token must know."""
+    states = clip_states(model, batch.images).float()
+    side = round((states.shape[1] - 1) ** 0.5)
+    grid = heads.clip_patch(states[:, 1:]).transpose(1, 2).unflatten(2, (side, side))
+    faults = with_any(batch.faults)
+    present = (F.adaptive_avg_pool2d(faults, side) > 0.1).float()
+    image = heads.clip_image(states[:, 0])
+    truth = torch.cat((faults.amax((2, 3)).round(), batch.light[:, None].float()), 1)
+    kinds = grid.shape[1] - sum(COUNTS)
+    return {
+        "clip_fault": F.binary_cross_entropy_with_logits(grid[:, :kinds], present),
+        "clip_solid": _attributes(grid[:, kinds:], batch.labels),
+        "clip_image": F.binary_cross_entropy_with_logits(image, truth),
+    }
+
+
+def sam_losses(model: LegionModel, heads: TowerHeads, batch: Dense) -> Mapping[str, Tensor]:
+    """What SAM's embedding must know."""
+    embedding = sam_embeddings(model, batch.images)
+    logits, truth = heads.sam_mask(embedding).float(), with_any(batch.faults)
+    return {
+        "sam_fault": F.binary_cross_entropy_with_logits(logits, truth) * 4,
+        "sam_dice": soft_dice(logits.sigmoid(), truth),
+        "sam_solid": _attributes(heads.sam_cell(embedding).float(), batch.labels),
+    }
+
+
+def soft_dice(probability: Tensor, truth: Tensor) -> Tensor:
+    """1 - Dice per image and category (B, K, H, W), mean; a little smoothing makes empty truth a finite goal."""
+    both = (probability * truth).sum((2, 3))
+    return (1 - (2 * both + 8) / (probability.sum((2, 3)) + truth.sum((2, 3)) + 8)).mean()
+
+
+def _attributes(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of the four attributes over the cells that show a solid; ``labels`` are read at the cells' centres."""
+    step = labels.shape[-1] // logits.shape[-1]
+    centres = labels[..., step // 2 :: step, step // 2 :: step]
+    parts = logits.split(COUNTS, 1)
+    losses = [F.cross_entropy(part, centres[:, k], ignore_index=NOWHERE) for k, part in enumerate(parts)]
+    return torch.stack(losses).sum() * ATTRIBUTE_WEIGHT
