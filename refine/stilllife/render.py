@@ -32,7 +32,7 @@ SHADOW = 0.62  # share of light that a full shadow takes away
 AMBIENT, DIFFUSE = 0.46, 0.68
 RGB = {
     "red": (0.86, 0.10, 0.10), "green": (0.13, 0.60, 0.17), "blue": (0.10, 0.22, 0.86), "yellow": (0.97, 0.86, 0.10),
-    "purple": (0.52, 0.16, 0.68), "cyan": (0.10, 0.80, 0.86), "orange": (0.98, 0.47, 0.05), "white": (0.95, 0.95, 0.94),
+    "purple": (0.52, 0.16, 0.68), "cyan": (0.10, 0.80, 0.86), "orange": (0.98, 0.47, 0.05), "white": (0.87, 0.87, 0.86),
 }  # fmt: skip
 FLOOR_RGB = {"grey": (0.56, 0.56, 0.56), "beige": (0.83, 0.74, 0.58), "slate": (0.25, 0.31, 0.41), "wood": (0.50, 0.33, 0.20)}
 
@@ -146,7 +146,7 @@ def _background(floor: str, size: int) -> Floats:
     height = np.clip(view.rays[1] / 0.25, 0, 1)
     sky = np.array([0.80, 0.86, 0.92], np.float32)[:, None, None] * (1 - 0.12 * height)
     haze = np.clip((z - 5) / 28, 0, 1) ** 0.8 * view.is_floor + ~view.is_floor
-    return (base * (1 - haze) + sky * haze).astype(np.float32)
+    return _f32(base * (1 - haze) + sky * haze)
 
 
 def _pattern(floor: str, x: Floats, z: Floats) -> Floats:
