@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -17,25 +17,33 @@ from refine.errors import InputError, UnknownName
 from refine.stilllife import distortion, physics, structure
 from refine.stilllife.captions import caption
 from refine.stilllife.scene import COLOURS, LIGHTS, SHAPES, Scene, sample_scene
-from refine.stilllife.tools import MIN_AREA, Pixels, Stage, changed, other_side, picture
+from refine.stilllife.tools import MIN_AREA, Pixels, Stage, blob, changed, clean_mask, other_side, picture, point_in
 from refine.types import Category, Image, Mask, Region
 
 Recipe = Callable[[Stage, int, np.random.Generator, float], Pixels]
+Repaint = Callable[[Image, Mask, str, int], Image]  # picture, area, prompt, seed -> picture of the same size
 
 NO_FAULT_PROBABILITY = 0.25
 SEVERITIES = (0.35, 1.0)
 TRIES = 12
+REPAINT_TRIES = 4
+REPAINT_VISIBLE = 20  # levels of 255
+REPAINT_AREA = (0.015, 0.12)  # share of the image
 MAX_AREA = 0.30  # of the image: a larger fault is not a region any more
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One entry of the catalogue. ``phrase`` and ``explanations`` may use {name}, {side} (of the light) and {away} (the other side)."""
+    """One entry of the catalogue. ``phrase`` and ``explanations`` may use {name}, {side} (of the light) and {away} (the other side).
+
+    whole: the truth mask takes in the whole solid, also where old and new pixels happen to be alike.
+    """
 
     category: Category
     recipe: Recipe
     phrase: str
     explanations: tuple[str, ...]
+    whole: bool = False
 
 
 CATALOGUE: dict[str, Kind] = {
@@ -54,25 +62,25 @@ CATALOGUE: dict[str, Kind] = {
         "Its outline is not that of a {shape}; the shadow belongs to another shape.",)),
     "floating": Kind("physics", physics.floating, "the {name}", (
         "It floats in the air; a solid rests on the floor.",
-        "It does not touch the floor and nothing holds it.")),
+        "It does not touch the floor and nothing holds it."), whole=True),
     "lit_wrong": Kind("physics", physics.lit_wrong, "the {name}'s lit side", (
-        "It is bright on the {away}, but the light comes from the {side}.",)),
+        "It is bright on the {away}, but the light comes from the {side}.",), whole=True),
     "bitten": Kind("structure", structure.bitten, "the {name}", (
         "A piece is bitten out of it; a {shape} is whole.",)),
     "doubled": Kind("structure", structure.doubled, "the {name}", (
-        "It is doubled: two copies stand inside each other.",)),
+        "It is doubled: two copies stand inside each other.",), whole=True),
     "fused": Kind("structure", structure.fused, "the {name}", (
         "Another solid grows out of it; the two are fused.",)),
     "stump": Kind("structure", structure.stump, "the {name}", (
         "An extra limb sticks out of its side; a {shape} has none.",)),
     "stretched": Kind("structure", structure.stretched, "the {name}", (
-        "Its proportions are wrong; it is stretched or pressed out of shape.",)),
+        "Its proportions are wrong; it is stretched or pressed out of shape.",), whole=True),
     "leaning": Kind("structure", structure.leaning, "the {name}", (
-        "It leans to one side; a {shape} stands upright.",)),
+        "It leans to one side; a {shape} stands upright.",), whole=True),
     "melted": Kind("structure", structure.melted, "the {name}", (
-        "It is melted; its outline sags and runs down.",)),
+        "It is melted; its outline sags and runs down.",), whole=True),
     "twisted": Kind("structure", structure.twisted, "the {name}", (
-        "It is twisted; its sides are wavy and should be smooth.",)),
+        "It is twisted; its sides are wavy and should be smooth.",), whole=True),
     "noise": Kind("distortion", distortion.noise, "the grain on the {name}", (
         "Random noise covers the surface; it should be clean.",)),
     "smear": Kind("distortion", distortion.smear, "the blur at the {name}", (
@@ -156,8 +164,62 @@ def sample_damage(rng: np.random.Generator, size: int = 128, faults: int | None 
         pixels[fault.mask] = np.asarray(fault.image, np.float32)[fault.mask]
         taken |= fault.mask
         made.append(fault)
-    regions, kinds, severities = (tuple(x) for x in zip(*((f.region, f.kind, f.severity) for f in made), strict=True)) if made else ((),) * 3
-    return Sample(picture(pixels), stage.rendered.image, stage.scene, caption(stage.scene, rng), regions, kinds, severities)
+    return Sample(
+        picture(pixels), stage.rendered.image, stage.scene, caption(stage.scene, rng),
+        tuple(fault.region for fault in made), tuple(fault.kind for fault in made), tuple(fault.severity for fault in made),
+    )  # fmt: skip
+
+
+def repaint_damage(sample: Sample, rng: np.random.Generator, repaint: Repaint) -> Sample:
+    """Add a fault that a model paints: part of the picture is repainted with a wrong prompt and pasted back with a soft rim.
+
+    The truth mask is where the result differs clearly from the picture before (more than ``REPAINT_VISIBLE`` levels after a small blur).
+    After ``REPAINT_TRIES`` repaints that change nothing visible (or lie on an earlier fault) the sample comes back as it was.
+    """
+    stage = Stage.of(sample.scene, sample.image.width)
+    before = np.asarray(sample.image, np.float32)
+    taken = np.any([region.mask for region in sample.regions], axis=0) if sample.regions else np.zeros(before.shape[:2], np.bool_)
+    for _ in range(REPAINT_TRIES):
+        content, index, area = repaint_area(stage, rng)
+        if (ndimage.binary_dilation(area, iterations=4) & taken).any():
+            continue
+        painted = repaint(sample.image, area, wrong_prompt(sample.scene, index, rng), int(rng.integers(2**31)))
+        soft = ndimage.gaussian_filter(area.astype(np.float32), 1.0)[..., None]
+        after = np.rint(before + (np.asarray(painted, np.float32) - before) * soft)
+        mask = changed(before, ndimage.gaussian_filter(after - before, (0.7, 0.7, 0)) + before, REPAINT_VISIBLE)
+        if mask.sum() < MIN_AREA:
+            continue
+        category, phrase, explanation = REPAINTED[content]
+        words = describe(stage, index)
+        region = Region(mask, phrase.format(**words), explanation.format(**words), category, 1.0)
+        return replace(
+            sample, image=picture(after), regions=(*sample.regions, region), kinds=(*sample.kinds, f"repainted_{content}"),
+            severities=(*sample.severities, 1.0),
+        )  # fmt: skip
+    return sample
+
+
+def repaint_area(stage: Stage, rng: np.random.Generator) -> tuple[str, int, Mask]:
+    """What to repaint: content ("solid", "shadow" or "floor"), the nearest meant solid's index, and a blob around a pixel of it."""
+    index = int(rng.integers(len(stage.props)))
+    floor = (stage.rendered.ids < 0) & (stage.rendered.shadow < 0)
+    floor[: stage.size // 3] = False
+    seeds = {"solid": stage.solid_mask(index), "shadow": stage.shadow_mask(index), "floor": floor}
+    content = str(rng.choice(tuple(seeds), p=(0.6, 0.2, 0.2)))
+    if not seeds[content].any():
+        content = "solid" if seeds["solid"].any() else "floor"
+    low, high = REPAINT_AREA
+    radius = stage.size * float(np.sqrt(np.exp(rng.uniform(np.log(low), np.log(high))) / np.pi))
+    return content, index, blob(rng, stage.size, point_in(rng, seeds[content]), radius)
+
+
+def wrong_prompt(scene: Scene, index: int, rng: np.random.Generator) -> str:
+    """A caption that does not fit: one solid replaced by another, or another scene on the same floor in the same light."""
+    stranger = sample_scene(rng)
+    if rng.random() < 0.5:
+        return caption(replace(stranger, floor=scene.floor, light=scene.light), rng)
+    swapped = replace(stranger.solids[0], x=scene.solids[index].x, z=scene.solids[index].z)
+    return caption(replace(scene, solids=(*scene.solids[:index], swapped, *scene.solids[index + 1 :])), rng)
 
 
 def _any_kind(rng: np.random.Generator) -> str:
@@ -174,6 +236,8 @@ def _attempt(stage: Stage, rng: np.random.Generator, kind: str, severity: float)
         return None
     after = entry.recipe(stage, index, rng, severity)
     mask = changed(stage.pixels, after)
+    if entry.whole and mask.any():
+        mask = clean_mask(mask | stage.solid_mask(index))
     if mask.sum() < max(MIN_AREA, 0.08 * stage.solid_mask(index).sum()) or mask.mean() > MAX_AREA:
         return None
     words = describe(stage, index)

@@ -26,7 +26,7 @@ def smear(stage: Stage, index: int, rng: np.random.Generator, severity: float) -
 
 def blocks(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
     """Squares of one colour each, as in a picture that was compressed too hard."""
-    side = 4 + int(round(5 * severity))
+    side = 4 + round(5 * severity)
     padded = np.pad(stage.pixels, ((0, -stage.size % side), (0, -stage.size % side), (0, 0)), "edge")
     count = padded.shape[0] // side
     means = padded.reshape(count, side, count, side, 3).mean((1, 3))
@@ -46,12 +46,14 @@ def grid(stage: Stage, index: int, rng: np.random.Generator, severity: float) ->
 
 
 def bleed(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
-    """The solid's colour runs out over the floor around it."""
-    solid = stage.solid_mask(index)
-    ring = ndimage.binary_dilation(solid, iterations=3) & (stage.rendered.ids < 0)
-    spot = blob(rng, stage.size, point_in(rng, ring), reach(solid) * (0.5 + 0.4 * severity)) & (stage.rendered.ids < 0)
+    """The solid's colour runs out over the floor around its foot."""
+    solid, free = stage.solid_mask(index), stage.rendered.ids < 0
+    rows = np.nonzero(solid.any(1))[0]
+    free[: int(0.35 * rows[0] + 0.65 * rows[-1])] = False
+    ring = ndimage.binary_dilation(solid, iterations=3) & free
+    spot = blob(rng, stage.size, point_in(rng, ring), reach(solid) * (0.5 + 0.4 * severity)) & free
     ink = np.broadcast_to(np.array(RGB[stage.scene.solids[index].colour], np.float32) * 255, stage.pixels.shape)
-    fade = ndimage.gaussian_filter(spot.astype(np.float32), 1.2) * (stage.rendered.ids < 0)
+    fade = ndimage.gaussian_filter(spot.astype(np.float32), 1.0) * free
     return blend(stage.pixels, np.asarray(ink), fade, 0.40 + 0.55 * severity)
 
 

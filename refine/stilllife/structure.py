@@ -83,7 +83,7 @@ def melted(stage: Stage, index: int, rng: np.random.Generator, severity: float) 
     top, bottom = _rows(stage, index)
     y, x = np.mgrid[: stage.size, : stage.size].astype(np.float32)
     waves = sum(np.sin(x * rng.uniform(0.25, 0.6) + rng.uniform(0, 6.3)) for _ in range(2)) / 2
-    drop = (bottom - top) * severity * (0.22 + 0.16 * waves)
+    drop = (bottom - top) * (0.35 + 0.65 * severity) * (0.24 + 0.20 * waves)
     share = np.clip((y - top) / max(1.0, bottom - top), 0, 1.4)
     return _warped(stage, index, np.zeros_like(x), -drop * (1.15 - 0.55 * share))
 
