@@ -78,7 +78,7 @@ def _read_file(path: Path) -> State:
             return dict(load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} is not a plain weight file: it holds code or objects, and is not opened. Use safetensors.") from error
+        raise CheckpointError(f"{path} is no plain weight file: it holds code or objects, and is not opened. Use safetensors.") from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({type(error).__name__}): it is cut short or foreign. Fetch it again.") from error
     state = loaded.get("module", loaded.get("state_dict", loaded)) if isinstance(loaded, dict) else {}
@@ -96,7 +96,8 @@ def merge_lora(state: Mapping[str, Tensor], scale: float = LORA_SCALE) -> State:
         up = state.get(key.replace(".lora_A.", ".lora_B."))
         target = _plain(key.split(".lora_A.")[0] + ".weight")
         if up is None or target not in merged:
-            raise CheckpointError(f"The LoRA insert {key} has no {'second half' if up is None else 'weight to merge into'}. The export is incomplete.")
+            lack = "second half" if up is None else "weight to merge into"
+            raise CheckpointError(f"The LoRA insert {key} has no {lack}: the export is incomplete. Export it again.")
         weight = merged[target]
         merged[target] = (weight.float() + scale * (up.float() @ down.float())).to(weight.dtype)
     return merged
@@ -203,6 +204,11 @@ def _settings(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is no JSON ({error}). Fetch it again.") from error
 
 
+def stored_as(folder: Path) -> str:
+    """The ``model_type`` of a checkpoint: "legion" is our own layout."""
+    return str(_settings(folder).get("model_type", ""))
+
+
 # The whole model
 
 
@@ -269,7 +275,7 @@ def _build(config: LegionConfig, state: State, report: Report, dtype: torch.dtyp
     for key, value in state.items():
         if key in wanted and wanted[key].shape != value.shape:
             shapes = f"{tuple(value.shape)}, its configuration wants {tuple(wanted[key].shape)}"
-            raise CheckpointError(f"The module {_module(key)} does not fit: {key} has shape {shapes}. Weights and config.json do not belong together.")
+            raise CheckpointError(f"The module {_module(key)} does not fit: {key} is {shapes}. Do weights and config.json belong together?")
     extra = {m: (*report.unused.get(m, ()), *k) for m, k in _by_module(k for k in state if k not in wanted).items()}
     kept = {key: value for key, value in state.items() if key in wanted}
     model = LegionModel.from_pretrained(None, config=config, state_dict=kept, dtype=dtype or "auto")

@@ -27,9 +27,9 @@ class LegionConfig(PreTrainedConfig):  # type: ignore[misc]
         "sam_config": SamConfig,
     }
 
-    clip_config: dict[str, Any] | PreTrainedConfig | None = None
-    llama_config: dict[str, Any] | PreTrainedConfig | None = None
-    sam_config: dict[str, Any] | PreTrainedConfig | None = None
+    clip_config: Any = None  # given as the part's configuration or as a dict of its fields; always the former afterwards
+    llama_config: Any = None
+    sam_config: Any = None
     vision_layer: int = -2
     seg_token_id: int = 32004
     detector_hidden: int = 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from refine.controllers.legion.modeling import LegionModel, positions
+from refine.controllers.legion.modeling import LegionModel, perceive, positions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,5 +111,4 @@ def _done(row: _Row, eos_id: int, least: int, times: int | None, seg_id: int) ->
 def _answer(model: LegionModel, row: _Row, like: Tensor) -> Answer:
     width = model.config.llama_config.hidden_size
     states = torch.stack(row.states) if row.states else like.new_zeros((0, width))
-    projected = model.text_hidden_fcs(states.to(model.text_hidden_fcs[0].weight.dtype))
-    return Answer(tuple(row.ids), tuple(row.logprobs), projected)
+    return Answer(tuple(row.ids), tuple(row.logprobs), perceive(model.text_hidden_fcs, states))

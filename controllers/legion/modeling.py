@@ -82,7 +82,8 @@ class LegionModel(PreTrainedModel):  # type: ignore[misc]
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.llm.get_input_embeddings()
+        embeddings: nn.Module = self.llm.get_input_embeddings()
+        return embeddings
 
     # What is seen
 
@@ -93,17 +94,18 @@ class LegionModel(PreTrainedModel):  # type: ignore[misc]
         # hidden_states[k] is the input of layer k, so a negative index k needs the first n + 1 + k layers only.
         for layer in layers[: len(layers) + 1 + self.config.vision_layer]:
             hidden = layer(hidden, None)
-        return self.mm_projector(hidden[:, 1:]), hidden[:, 0]
+        return perceive(self.mm_projector, hidden[:, 1:]), hidden[:, 0]
 
     def sam_features(self, sam_pixels: Tensor) -> Tensor:
         """(B, 3, S, S) normalised, padded pixels -> image embeddings (B, C, h, h)."""
-        return self.sam.vision_encoder(sam_pixels.to(self.sam.dtype)).last_hidden_state  # type: ignore[no-any-return]
+        embedding: Tensor = self.sam.vision_encoder(sam_pixels.to(self.sam.dtype)).last_hidden_state
+        return embedding
 
     def detect(self, cls: Tensor) -> Tensor:
         """Class token (B, D_clip) -> logits (B, 2), index ``REAL`` = 1, ``FAKE`` = 0. Needs a detector."""
         if self.detector is None:
             raise ValueError("This model has no detector (detector_hidden is 0). Load a checkpoint that has a prediction head.")
-        return self.detector(cls.to(self.detector[0].weight.dtype))  # type: ignore[no-any-return]
+        return perceive(self.detector, cls)
 
     # What is said
 
@@ -158,7 +160,7 @@ class LegionModel(PreTrainedModel):  # type: ignore[misc]
         place = image_place(input_ids)
         columns = [row.nonzero().flatten() for row in is_seg]
         moved = [c - 1 + shift * (c > k) for c, k in zip(columns, place, strict=True)]
-        return tuple(self.text_hidden_fcs(state[c]) for state, c in zip(states, moved, strict=True))
+        return tuple(perceive(self.text_hidden_fcs, state[c]) for state, c in zip(states, moved, strict=True))
 
     # What is masked
 
@@ -181,13 +183,13 @@ class LegionModel(PreTrainedModel):  # type: ignore[misc]
             dense_prompt_embeddings=self.sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(1, -1, side, side),
             multimask_output=False,
         )
-        return masks.reshape(-1, 4 * side, 4 * side)  # type: ignore[no-any-return]
+        return torch.as_tensor(masks).reshape(-1, 4 * side, 4 * side)
 
     def _masks(self, seg_states: Sequence[Tensor], sam_embeddings: Tensor) -> tuple[Tensor, ...]:
         """All masks of a batch in one call of the decoder: per image (N, 4h, 4h)."""
         counts = [len(states) for states in seg_states]
         owner = torch.repeat_interleave(torch.tensor(counts, device=sam_embeddings.device))
-        return self.mask_logits(torch.cat(tuple(seg_states)), sam_embeddings[owner]).split(counts)
+        return torch.split(self.mask_logits(torch.cat(tuple(seg_states)), sam_embeddings[owner]), counts)
 
     def decode_masks(
         self, seg_states: Tensor, sam_embedding: Tensor, resized: tuple[int, int], original: tuple[int, int]
@@ -198,6 +200,11 @@ class LegionModel(PreTrainedModel):  # type: ignore[misc]
         """
         canvas = self.config.sam_config.vision_config.image_size
         return to_frame(self.mask_logits(seg_states, sam_embedding), canvas, resized, original)
+
+
+def perceive(perceptron: nn.Sequential, states: Tensor) -> Tensor:
+    """Run one of the small heads in its own precision."""
+    return torch.as_tensor(perceptron(states.to(next(perceptron.parameters()).dtype)))
 
 
 def to_frame(low: Tensor, canvas: int, resized: tuple[int, int], original: tuple[int, int]) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,10 @@ class LegionProcessor:
         if not 0 < self.sam_side <= self.sam_canvas:
             raise CheckpointError(f"sam_side is {self.sam_side}; it must be in 1..{self.sam_canvas} (the SAM canvas). Usual: 512 or 1024.")
 
+    def with_sam_side(self, side: int) -> LegionProcessor:
+        """The same processor with the image at ``side`` pixels on SAM's canvas."""
+        return replace(self, sam_side=side)
+
     # Text
 
     def prompt_ids(self, instruction: str | None = None) -> list[int]:
@@ -105,7 +109,7 @@ class LegionProcessor:
 
     def save_pretrained(self, folder: str | Path) -> None:
         self.tokenizer.save_pretrained(Path(folder))
-        settings = {k: v for k, v in asdict(self).items() if k != "tokenizer"}
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tokenizer"}
         (Path(folder) / FILE).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

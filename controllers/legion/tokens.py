@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -20,6 +21,7 @@ ADDED = ("<im_start>", "<im_end>", "<bbox>", "<point>", "[SEG]", "<p>", "</p>") 
 SPACE = "▁"
 NORMAL, UNKNOWN, CONTROL, WHOLE, UNUSED, BYTE = range(1, 7)  # SentencePiece's piece types; WHOLE is its "user defined"
 FILE = "legion_tokenizer.json"
+CHARACTERS = string.ascii_letters + string.digits + ".,:;!?'()-/"
 
 Piece = tuple[str, float, int]  # text, log score, type
 
@@ -50,7 +52,7 @@ class LegionTokenizer:
     def id(self, tag: str) -> int:
         """The id of an added token such as ``[SEG]``."""
         if tag not in self.added:
-            raise CheckpointError(f"The tokenizer has no token {tag!r}; it has {', '.join(self.added)}. Is this a LEGION or GLaMM checkpoint?")
+            raise CheckpointError(f"The tokenizer has no token {tag!r}, only {', '.join(self.added)}. Give a LEGION or GLaMM checkpoint.")
         return self.added[tag]
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
@@ -128,7 +130,7 @@ class LegionTokenizer:
     # Files
 
     @classmethod
-    def from_words(cls, words: Iterable[str], characters: str = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'()-/ABCDEFGHIJKLMNOPQRSTUVWXYZ") -> LegionTokenizer:
+    def from_words(cls, words: Iterable[str], characters: str = CHARACTERS) -> LegionTokenizer:
         """One id for each given word (as it follows a space), single characters for the rest: for small worlds and tests."""
         pieces: list[Piece] = [("<unk>", 0.0, UNKNOWN), ("<s>", 0.0, CONTROL), ("</s>", 0.0, CONTROL), (SPACE, 0.0, NORMAL)]
         pieces += [(character, 0.0, NORMAL) for character in characters]
@@ -165,7 +167,7 @@ def check_text(text: str, what: str) -> str:
     return text
 
 
-# SentencePiece's file is a protocol buffer: ModelProto{1: pieces{1: text, 2: score, 3: type}, 3: normalizer{1: name, 2: charsmap, 4: collapse}}
+# SentencePiece's file is a protocol buffer. Fields: 1 piece {1 text, 2 score, 3 type}, 3 normalizer {1 name, 2 rewritings, 4 collapse}
 
 
 def read_sentencepiece(data: bytes) -> tuple[list[Piece], bool]:
