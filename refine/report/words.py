@@ -1,0 +1,46 @@
+"""Numbers and codes as a reader wants them."""
+
+from __future__ import annotations
+
+from refine.report.item import Item
+
+STOPS = {
+    "clean": "no fault left",
+    "nothing-accepted": "no repair was better",
+    "rounds": "all rounds used",
+    "budget": "the budget was spent",
+}
+
+
+def prompt_of(item: Item) -> str:
+    prompt: str = item.data["prompt"]
+    return prompt or "(no prompt)"
+
+
+def stop_of(item: Item) -> str:
+    """Why the loop ended; a reason of a foreign policy as it is."""
+    reason: str = item.data["stop_reason"]
+    return STOPS.get(reason, reason)
+
+
+def arrow(before: str, after: str) -> str:
+    return before if before == after else f"{before} → {after}"
+
+
+def percent(fraction: float | None) -> str:
+    if fraction is None:
+        return "–"
+    value = 100 * fraction
+    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.1f} %" if value >= 0.1 else "< 0.1 %"
+
+
+def score(value: float | None, signed: bool = False) -> str:
+    """Four decimals below one, two above; a number that JSON could not hold is a dash."""
+    if value is None:
+        return "–"
+    digits = 4 if abs(value) < 1 else 2
+    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+
+
+def count(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}"
