@@ -1,0 +1,164 @@
+"""The held-out judge: what it decodes, what it counts as right, how it is trained and stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from refine.errors import CheckpointError, InputError
+from refine.evals import judge_data, judge_training
+from refine.evals.judge import DEFAULT_PATH, HEADS, Config, Dense, Judge, Kind, Reading, decode, peaks, prompt_accuracy
+from refine.stilllife.captions import caption
+from refine.stilllife.damage import sample_damage
+from refine.stilllife.scene import Scene, Solid
+
+TINY = Config((4, 6, 8, 8))
+RED_CUBE, BLUE_BALL = Solid("cube", "red", "large", "shiny"), Solid("sphere", "blue", "small", "matte")
+SCENE = Scene((RED_CUBE, BLUE_BALL), "wood", "left")
+
+
+def reading(*solids: Kind, floor: str = "wood", light: str = "left") -> Reading:
+    return Reading(solids, floor, light, np.zeros((4, 6), np.float32))
+
+
+def perfect(examples: judge_data.Examples) -> Dense:
+    """The answer of a judge that knows the truth of the damaged pictures."""
+    rows = np.arange(len(examples))
+    made = judge_data.truth(examples, rows, np.ones(len(rows), np.bool_))
+    classes = {name: torch.nn.functional.one_hot(made.truth[name].clamp(min=0), len(names)) for name, names in HEADS.items()}
+    heads = {name: 20 * values.permute(0, 3, 1, 2).float() for name, values in classes.items()}
+    return Dense(made.heat.logit(1e-6), heads, 40 * made.artifact - 20)
+
+
+@pytest.fixture(scope="module")
+def examples() -> judge_data.Examples:
+    return judge_data.from_seeds(range(8_000_000, 8_000_012))
+
+
+def test_perfect_maps_decode_to_the_scene(examples: judge_data.Examples) -> None:
+    readings = decode(perfect(examples), [(128, 128)] * len(examples))
+    for index, answer in enumerate(readings):
+        sample = sample_damage(np.random.default_rng(8_000_000 + index))
+        assert answer.solids == tuple(solid.kind for solid in sample.scene.solids)
+        assert prompt_accuracy(answer, sample.caption)["every"] == 1
+        mask = judge_training.union(sample)
+        assert answer.artifact_area == pytest.approx(mask.mean(), abs=0.02)
+        assert ((answer.artifact > 0.5) == mask).mean() > 0.97
+
+
+def test_right_reading_scores_one_everywhere() -> None:
+    assert set(prompt_accuracy(reading(RED_CUBE.kind, BLUE_BALL.kind), caption(SCENE)).values()) == {1.0}
+
+
+def test_left_and_right_swapped_is_wrong() -> None:
+    scores = prompt_accuracy(reading(BLUE_BALL.kind, RED_CUBE.kind), caption(SCENE))
+    assert (scores["core"], scores["count"], scores["colour"]) == (0, 1, 0)
+
+
+def test_small_attributes_and_surroundings_count_for_every_only() -> None:
+    dull = ("cube", "red", "large", "matte")
+    scores = prompt_accuracy(reading(dull, BLUE_BALL.kind, light="right"), caption(SCENE))
+    assert (scores["core"], scores["every"], scores["material"], scores["light"]) == (1, 0, 0.5, 0)
+    assert scores["mean"] == pytest.approx(9 / 11)  # count, 4 + 4 attributes, floor, light; two wrong
+
+
+def test_a_missing_and_an_extra_solid() -> None:
+    missing = prompt_accuracy(reading(BLUE_BALL.kind), caption(SCENE))
+    assert (missing["core"], missing["count"], missing["shape"]) == (0, 0, 0.5)
+    extra = prompt_accuracy(reading(RED_CUBE.kind, RED_CUBE.kind, BLUE_BALL.kind), caption(SCENE))
+    assert (extra["core"], extra["shape"], extra["mean"]) == (0, 1, pytest.approx(10 / 11))
+    assert prompt_accuracy(reading(), caption(SCENE))["mean"] == pytest.approx(2 / 11)
+
+
+def test_a_caption_outside_the_grammar_is_refused() -> None:
+    with pytest.raises(InputError, match="a dog on a sofa"):
+        prompt_accuracy(reading(), "a dog on a sofa")
+
+
+def test_peaks_are_ordered_apart_and_at_most_three() -> None:
+    heat = np.zeros((32, 32), np.float32)
+    heat[20, 25], heat[20, 26], heat[10, 3], heat[5, 15], heat[28, 8], heat[2, 2] = 0.9, 0.8, 0.7, 0.6, 0.5, 0.2
+    assert peaks(heat) == [(10, 3), (5, 15), (20, 25)]
+    assert peaks(np.zeros((32, 32), np.float32)) == []
+
+
+def test_mirroring_moves_everything_together(examples: judge_data.Examples) -> None:
+    rows = np.arange(4)
+    made = judge_data.truth(examples, rows, np.ones(4, np.bool_))
+    x = torch.rand(4, 3, 128, 128)
+    there = judge_data.mirror(judge_data.Batch(x, made.heat, made.truth, made.artifact), torch.tensor([True, False, True, False]))
+    assert torch.equal(there.x[0], x[0].flip(-1))
+    assert torch.equal(there.x[1], x[1])
+    assert torch.equal(there.artifact[2], made.artifact[2].flip(-1))
+    assert torch.equal(there.truth["light"][0], 1 - made.truth["light"][0])
+    assert torch.equal(there.truth["shape"][3], made.truth["shape"][3])
+
+
+def test_spoiling_keeps_the_picture(examples: judge_data.Examples) -> None:
+    x = torch.from_numpy(examples.clean[:6].transpose(0, 3, 1, 2) / np.float32(127.5) - 1).float()
+    spoiled = judge_data.spoil(x, np.random.default_rng(0))
+    assert torch.equal(spoiled, judge_data.spoil(x, np.random.default_rng(0)))
+    assert 0 < (spoiled - x).abs().mean() < 0.12
+    assert torch.allclose(judge_data.blur(x, np.zeros(6)), x, atol=1e-6)
+    flat = torch.full((2, 3, 16, 24), 0.3)
+    assert torch.allclose(judge_data.blur(flat, [1.2, 0.4]), flat, atol=1e-6)
+
+
+def test_reads_any_size_and_survives_the_disk(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    judge = Judge(TINY).eval()
+    judge.save_pretrained(tmp_path)
+    again = Judge.from_pretrained(tmp_path)
+    images = [PIL.Image.new("RGB", (48, 80), "red"), PIL.Image.new("L", (200, 30)), PIL.Image.new("RGBA", (1, 1))]
+    before, after = judge.read(images, batch=2), again.read(images, batch=2)
+    assert [r.artifact.shape for r in after] == [(80, 48), (30, 200), (1, 1)]
+    for one, other in zip(before, after, strict=True):
+        assert np.allclose(one.artifact, other.artifact, atol=0.01)
+        assert 0 <= other.artifact_area <= 1
+
+
+@pytest.mark.parametrize("spoil", ["missing", "widths", "foreign"])
+def test_bad_checkpoints_are_refused(tmp_path: Path, spoil: str) -> None:
+    if spoil != "missing":
+        Judge(TINY).save_pretrained(tmp_path)
+        text = '{"widths": [4, 6, 8, 12]}' if spoil == "widths" else '{"model_type": "clip"}'
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match="No judge can be loaded"):
+        Judge.from_pretrained(tmp_path)
+
+
+def test_training_learns_and_resumes(tmp_path: Path, examples: judge_data.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_data, "SHARD", 12)
+    monkeypatch.setattr(judge_training, "BATCH", 6)
+    shared = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path), "--samples", "12"]
+    judge_training.main([*shared, "--steps", "2"])
+    judge_training.main([*shared, "--steps", "3", "--data", str(tmp_path / "5000000.npz")])
+    assert torch.load(tmp_path / "out" / "last.pt", weights_only=False)["step"] == 3
+    rows = judge_training.evaluate(judge_training.arguments(["evaluate", "--n", "4", "--model", str(tmp_path / "out" / "model")]))
+    assert rows["clean"].truth_area == 0 < rows["damaged"].truth_area
+    answers = perfect(examples)
+    made = judge_data.truth(examples, np.arange(len(examples)), np.ones(len(examples), np.bool_))
+    good, bad = (sum(part.item() for part in judge_training.losses(dense, made).values()) for dense in (answers, _worse(answers)))
+    assert good < 0.7 < bad
+
+
+def _worse(dense: Dense) -> Dense:
+    return Dense(-dense.heat, {name: -logits for name, logits in dense.heads.items()}, -dense.artifact)
+
+
+@pytest.mark.skipif(not DEFAULT_PATH.exists(), reason="the embedded judge is not in this checkout")
+def test_the_embedded_judge_reads_held_out_pictures() -> None:
+    judge = Judge.from_pretrained()
+    samples = [sample_damage(np.random.default_rng(9_000_000 + index)) for index in range(32)]
+    clean = judge.read([sample.clean for sample in samples])
+    empty = [np.zeros((128, 128), np.bool_)] * len(samples)
+    scores = judge_training.measure(clean, samples, empty)
+    assert scores.every >= 0.9
+    assert scores.area < 0.005
+    damaged = judge_training.measure(judge.read([s.image for s in samples]), samples, [judge_training.union(s) for s in samples])
+    assert damaged.f1 > 0.5
+    assert sum(p.numel() for p in judge.parameters()) < 1_500_000
