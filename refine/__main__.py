@@ -1,0 +1,7 @@
+"""``python -m refine``."""
+
+import sys
+
+from refine.cli import main
+
+sys.exit(main())

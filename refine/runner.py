@@ -1,0 +1,128 @@
+"""From a configuration to models, and from jobs to finished items: the loop, driven batch by batch."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from refine import images, jobs, loop, plugins, store
+from refine.config import PARTS, Config, arguments
+from refine.errors import InputError, MissingDependency, RefineError
+from refine.images import Picture
+from refine.jobs import Job
+from refine.loop import Event, Models
+from refine.store import Line, Run
+from refine.types import Controller
+
+Observe = Callable[[Event], None]
+Say = Callable[[str], None]
+
+
+class BrokenTorchvision(MissingDependency):
+    """A torchvision that does not fit torch is installed: it breaks every model of transformers and diffusers."""
+
+    def __init__(self, reason: str) -> None:
+        RefineError.__init__(
+            self,
+            f"The installed torchvision does not fit the installed torch ({reason}) and breaks transformers and diffusers. "
+            "refine does not need it: pip uninstall torchvision",
+        )
+
+
+def check_torchvision() -> None:
+    """Raises BrokenTorchvision where torchvision is installed and cannot be imported. Costs nothing where it is not."""
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise BrokenTorchvision(str(error).strip().splitlines()[0]) from error
+
+
+def make(kind: str, node: dict[str, Any]) -> Any:
+    """The plugin of a checked node; its device ``auto`` becomes the accelerator where there is one."""
+    use = node["use"]
+    given = arguments(plugins.find(kind, use), {key: value for key, value in node.items() if key != "use"})
+    if given.get("device") == "auto":
+        given["device"] = accelerator()
+    return plugins.create(kind, use, given)
+
+
+def accelerator() -> str:
+    """``cuda``, ``mps`` or ``cpu``, as torch finds it."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load_models(config: Config) -> Models:
+    """Every model that the configuration names."""
+    tree = config.tree
+    rewards = tuple(make("reward", node) for node in tree["rewards"].values())
+    return Models(make("generator", tree["generator"]), load_controller(config), rewards, make("reviser", tree["reviser"]))
+
+
+def load_controller(config: Config) -> Controller:
+    """The controller alone."""
+    controller: Controller = make("controller", config.tree["controller"])
+    return controller
+
+
+def execute(run: Run, work: Sequence[Job], models: Models, observe: Observe, say: Say, done: Callable[[Line], None]) -> None:
+    """Refine every job that the ledger does not have; each batch is written as soon as it is finished.
+
+    Batches are cut from the whole list and repeated whole, so that a resumed run computes what an unbroken one would have.
+    """
+    tree = run.config
+    policy = make("policy", tree["policy"])
+    gate, budget = (PARTS[part](**arguments(PARTS[part], tree[part])) for part in ("gate", "budget"))
+    finished = {line["key"] for line in store.ledger(run.folder)}
+    for batch in batches(work, tree["batch"]):
+        missing = [job for job in batch if jobs.key(job, tree) not in finished]
+        if not missing:
+            continue
+        sources = [source(job) for job in batch]
+        notes = [beyond_budget(job, models, say) for job in batch]
+        outcomes = loop.run(
+            [job.prompt for job in batch],
+            [job.seed for job in batch],
+            images=[one.image if one else None for one in sources],
+            models=models,
+            policy=policy,
+            gate=gate,
+            budget=budget,
+            observe=observe,
+        )
+        for job, outcome, origin, note in zip(batch, outcomes, sources, notes, strict=True):
+            if job in missing:
+                done(store.save(run, job, outcome, origin, note))
+
+
+def batches(work: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
+    """The jobs in slices of ``size``."""
+    return (work[start : start + size] for start in range(0, len(work), size))
+
+
+def source(job: Job) -> Picture | None:
+    """The image a job starts from. Raises InputError where the file is not the one that the run was planned with."""
+    if job.image is None:
+        return None
+    picture = images.read(Path(job.image))
+    if picture.sha256 != job.sha256:
+        raise InputError(f"{job.image} has changed since the run began. Put the old file back, or start anew in another --out.")
+    return picture
+
+
+def beyond_budget(job: Job, models: Models, say: Say) -> list[str]:
+    """A note, said aloud, where the prompt is longer than what the generator's text encoder reads."""
+    _, dropped = models.generator.fits(job.prompt)
+    if not dropped:
+        return []
+    note = f"prompt {job.id}: the generator's text encoder does not read its end: {dropped!r}. Shorten the prompt to have it drawn."
+    say(note)
+    return [note]
+
+

@@ -1,0 +1,254 @@
+"""The folder of a run. Whatever stops a run, every finished image is whole and a resumed run skips it.
+
+    run.yaml       resolved configuration, presets, versions
+    jobs.jsonl     what the run has to do
+    ledger.jsonl   append-only: one line per finished image, written last, after the fsynced rename of the item's folder
+    items/<key>/   see refine.record
+    scores.csv     the ledger as a table
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refine import images, jobs, record
+from refine.errors import ConfigError, InputError, OutputError
+from refine.images import Picture
+from refine.jobs import Job
+from refine.overlay import overlay
+from refine.trees import Tree, differences, dump, parse
+from refine.types import Candidate, Critique, Record
+from refine.versions import versions
+
+RUN, JOBS, LEDGER, ITEMS, SCORES = "run.yaml", "jobs.jsonl", "ledger.jsonl", "items", "scores.csv"
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder and the configuration it was made with."""
+
+    folder: Path
+    config: Tree
+    presets: tuple[str, ...] = ()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Failed writes become OutputError with what to do."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"Cannot write to {folder}: {reason}. What is finished is safe. Make room and go on with --resume, or choose another --out."
+        ) from error
+
+
+def create(folder: Path, config: Tree, presets: Sequence[str], work: Sequence[Job]) -> Run:
+    """A new run folder. Raises OutputError where it exists with something in it, or cannot be written."""
+    with writing(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputError(f"{folder} exists already. Choose another --out, or go on with it: --out {folder} --resume.")
+        (folder / ITEMS).mkdir(parents=True, exist_ok=True)
+        run = Run(folder, config, tuple(presets))
+        head = {"config": config, "presets": list(presets), "versions": versions()}
+        _write(folder / JOBS, jobs.dump(work))
+        _write(folder / RUN, dump(head))
+    return run
+
+
+def reopen(folder: Path) -> tuple[Run, list[Job]]:
+    """An existing run and what it had to do. Raises InputError where the folder is none."""
+    try:
+        head = parse((folder / RUN).read_text(encoding="utf-8"), str(folder / RUN))
+        work = jobs.parse((folder / JOBS).read_text(encoding="utf-8"))
+        return Run(folder, head["config"], tuple(head["presets"])), work
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} is not the folder of a run ({RUN} or {JOBS} cannot be read: {error}).") from error
+
+
+def must_match(run: Run, config: Tree) -> None:
+    """Raises ConfigError, with every difference, where a run was made with another configuration."""
+    if changed := differences(run.config, config):
+        faults = [f"{run.folder} was made with another configuration ({line})" for line in changed]
+        raise ConfigError([*faults, "Leave the options out to go on as it was, or choose another --out."])
+
+
+def keep_jobs(run: Run, work: Sequence[Job]) -> None:
+    """Store what a resumed run has to do now."""
+    with writing(run.folder):
+        _write(run.folder / JOBS, jobs.dump(work))
+
+
+def ledger(folder: Path) -> list[Line]:
+    """The finished images, in the order of their jobs. A line cut short by a crash does not count."""
+    path = folder / LEDGER
+    lines: dict[str, Line] = {}
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and "key" in line:
+            lines[line["key"]] = line
+    return sorted(lines.values(), key=lambda line: line.get("index", 0))
+
+
+def item_folder(folder: Path, key: str) -> Path:
+    return folder / ITEMS / key
+
+
+def save(run: Run, job: Job, outcome: Record, source: Picture | None = None, notes: Sequence[str] = ()) -> Line:
+    """Write one finished image: a temporary folder, fsync, rename, then the ledger's line."""
+    key = jobs.key(job, run.config)
+    final = item_folder(run.folder, key)
+    made = final.with_name(f".{key}.{os.getpid()}")
+    with writing(run.folder):
+        shutil.rmtree(made, ignore_errors=True)
+        try:
+            write_images(made, outcome, source)
+            _write(made / "record.json", record.dumps(full_record(run, job, key, outcome, source, notes)), replace=False)
+            _sync_tree(made)
+            shutil.rmtree(final, ignore_errors=True)  # a folder without a line in the ledger is not finished
+            made.rename(final)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        _sync(final.parent)
+        line = summary(job, key, outcome)
+        _append(run.folder / LEDGER, json.dumps(line, ensure_ascii=False, allow_nan=False))
+    return line
+
+
+def full_record(run: Run, job: Job, key: str, outcome: Record, source: Picture | None, notes: Sequence[str]) -> record.Json:
+    """The record with what the store knows of it."""
+    given = {"name": Path(job.image).name, "sha256": source.sha256, "notes": list(source.notes)} if job.image and source else None
+    head = {"key": key, "id": job.id, "index": job.index, "notes": list(notes), "source": given}
+    return record.to_json(outcome) | head | {"config": run.config, "versions": versions()}
+
+
+def write_images(folder: Path, outcome: Record, source: Picture | None) -> None:
+    """First and final image, masks, overlays and every candidate."""
+    (folder / "candidates").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    images.write(outcome.first.image, folder / record.FIRST, source)
+    images.write(outcome.best.image, folder / record.FINAL, source)
+    for name, one in (("first", outcome.first), ("final", outcome.best)):
+        images.write(overlay(one.image, one.critique), folder / f"overlay-{name}.png")
+        write_masks(folder / "masks", name, one.critique)
+    for turn in outcome.rounds:
+        for position, attempt in enumerate(turn.attempts):
+            if attempt.mask is not None:
+                images.write(images.from_mask(attempt.mask), folder / "masks" / f"r{turn.index}-a{position}.png")
+            for index, candidate in enumerate(attempt.candidates):
+                images.write(candidate.image, folder / record.candidate_file(turn.index, position, index))
+
+
+def write_masks(folder: Path, name: str, critique: Critique) -> None:
+    """One black and white PNG per region."""
+    for index, region in enumerate(critique.regions):
+        images.write(images.from_mask(region.mask), folder / f"{name}-{index}.png")
+
+
+def summary(job: Job, key: str, outcome: Record) -> Line:
+    """The ledger's line: what a table needs, without opening the item."""
+    attempts = [attempt for turn in outcome.rounds for attempt in turn.attempts]
+    accepted = sum(attempt.kept is not None for attempt in attempts)
+    return {
+        "key": key,
+        "index": job.index,
+        "id": job.id,
+        "prompt": job.prompt,
+        "seed": job.seed,
+        "first": _measures(outcome.first),
+        "final": _measures(outcome.best),
+        "rounds": len(outcome.rounds),
+        "accepted": accepted,
+        "rejected": len(attempts) - accepted,
+        "stop_reason": outcome.stop_reason,
+        "evaluations": outcome.evaluations,
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+def _measures(candidate: Candidate) -> Line:
+    return {"scores": record.numbers(candidate.scores), "area": candidate.critique.area, "regions": len(candidate.critique.regions)}
+
+
+def write_scores(folder: Path) -> Path:
+    """scores.csv: one row per finished image."""
+    rows = [_row(line) for line in ledger(folder)]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with writing(folder):
+        _write(folder / SCORES, text.getvalue())
+    return folder / SCORES
+
+
+def _row(line: Mapping[str, Any]) -> dict[str, Any]:
+    pairs = {
+        f"{name}_{when}": line[when]["scores"].get(name)
+        for name in line["first"]["scores"]
+        for when in ("first", "final")
+    } | {f"area_{when}": line[when]["area"] for when in ("first", "final")}
+    head = {name: line[name] for name in ("key", "id", "prompt", "seed")}
+    return head | pairs | {name: line[name] for name in ("rounds", "accepted", "rejected", "stop_reason", "evaluations", "seconds")}
+
+
+def _write(path: Path, text: str, replace: bool = True) -> None:
+    """Write a whole file, synced; ``replace``: through a temporary one, so that readers never see half of it."""
+    target = path.with_name(f".{path.name}.{os.getpid()}") if replace else path
+    try:
+        with target.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            target.replace(path)
+    finally:
+        if replace:
+            target.unlink(missing_ok=True)
+
+
+def _append(path: Path, line: str) -> None:
+    """Add one line, synced; what a crash left of an unfinished line is closed first, and a failed write is taken back."""
+    with path.open("ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        torn = file.read(1) not in (b"", b"\n")
+        try:
+            file.write((b"\n" if torn else b"") + line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            os.truncate(path, size)
+            raise
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's names, survive a power cut."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
