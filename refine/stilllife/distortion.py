@@ -26,13 +26,13 @@ def smear(stage: Stage, index: int, rng: np.random.Generator, severity: float) -
 
 def blocks(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
     """Squares of one colour each, as in a picture that was compressed too hard."""
-    side = 4 + round(5 * severity)
+    patch, side = _patch(stage, index, rng, 1.15), 4 + round(5 * severity)
     padded = np.pad(stage.pixels, ((0, -stage.size % side), (0, -stage.size % side), (0, 0)), "edge")
     count = padded.shape[0] // side
     means = padded.reshape(count, side, count, side, 3).mean((1, 3))
     jitter = rng.normal(0, 10 + 20 * severity, means.shape)
     coarse = np.kron((means + jitter).astype(np.float32), np.ones((side, side, 1), np.float32))[: stage.size, : stage.size]
-    return blend(stage.pixels, coarse, _patch(stage, index, rng, 1.15))
+    return blend(stage.pixels, coarse, patch, 0.5 + 0.5 * severity)
 
 
 def grid(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
