@@ -51,9 +51,10 @@ def config(detector: int = 16) -> LegionConfig:
 
 @cache
 def tiny() -> tuple[LegionModel, LegionProcessor]:
-    """A random model that is wordy: it says [SEG] now and then."""
-    torch.manual_seed(0)
+    """A random model that likes tags: some of its answers hold [SEG], some end early, some hold nothing."""
+    torch.manual_seed(4)
     model = LegionModel(config()).eval()
+    model.llm.lm_head.weight.data[[tokenizer().id(tag) for tag in ("<p>", "</p>", "[SEG]")]] *= 3
     template = "the <im_start><image><im_end> {instruction} found"
     return model, LegionProcessor(tokenizer(), clip_side=32, sam_side=64, sam_canvas=64, template=template, instruction="no artifacts")
 
