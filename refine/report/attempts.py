@@ -54,16 +54,20 @@ def asked(label: str, text: str) -> Html | None:
 
 def candidate(item: Item, data: Json, verdict: Json, box: Box | None, kept: bool) -> Html:
     """One candidate: the repaired crop, what became of it and why, and the numbers."""
-    word = "kept" if kept else "better, but not the best" if verdict["accepted"] else "rejected"
-    reason = element("p", REASONS.get(verdict["reason"], verdict["reason"]), class_="reason") if not verdict["accepted"] else None
-    setting = f"strength {data['strength']:g}" if data["strength"] is not None else "new image"
-    state, footing = element("p", word, class_="state"), element("p", f"{setting} · seed {data['seed']}", class_="small")
-    caption = element("figcaption", state, reason, evidence(verdict["numbers"]), footing)
-    picture = cropped(item.picture(data["image"]), box, None, f"{word}: {setting}")
+    word = "✓ kept" if kept else "better, but not the best" if verdict["accepted"] else "✕ rejected"
+    reason = None if verdict["accepted"] else element("p", REASONS.get(verdict["reason"], verdict["reason"]), class_="reason")
+    rows = [
+        *evidence(verdict["numbers"]),
+        ("strength", f"{data['strength']:g}" if data["strength"] else "new image"),
+        ("seed", data["seed"]),
+    ]
+    numbers = element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in rows), class_="evidence")
+    picture = cropped(item.picture(data["image"]), box, None, word)
+    caption = element("figcaption", element("p", word, class_="state"), reason, numbers)
     return element("figure", picture, caption, class_="candidate" + (" kept" if kept else ""))
 
 
-def evidence(numbers: Json) -> Html:
+def evidence(numbers: Json) -> list[tuple[str, str]]:
     """The numbers a verdict was decided on: artifact mass in pixels, and how far each reward moved."""
     rows = []
     for place, label in (("inside", "fault"), ("outside", "elsewhere")):
@@ -72,5 +76,5 @@ def evidence(numbers: Json) -> Html:
     for key, drop in numbers.items():
         kind, colon, name = key.partition(":")
         if colon and kind in ("drop", "crop_drop"):
-            rows.append((name + (" (crop)" if kind == "crop_drop" else ""), score(None if drop is None else -drop, signed=True)))
-    return element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in rows), class_="evidence")
+            rows.append((name + (", crop" if kind == "crop_drop" else ""), score(None if drop is None else -drop, signed=True)))
+    return rows

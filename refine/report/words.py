@@ -39,8 +39,13 @@ def score(value: float | None, signed: bool = False) -> str:
     if value is None:
         return "–"
     digits = 4 if abs(value) < 1 else 2
-    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return minus(f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}")
 
 
 def count(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0f}"
+    return "–" if value is None else minus(f"{round(value)}")
+
+
+def minus(number: str) -> str:
+    """The typographic sign."""
+    return number.replace("-", "−")
