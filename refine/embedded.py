@@ -6,31 +6,31 @@ so configurations and records hold references, never paths.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from refine.errors import CheckpointError, unknown
 
 WEIGHTS = Path(__file__).parent / "weights"
+FAMILIES = ("mini",)
 
 
-def families() -> dict[str, list[str]]:
-    """The embedded families and their models."""
-    folders = [folder for folder in sorted(WEIGHTS.iterdir()) if folder.is_dir()] if WEIGHTS.is_dir() else []
-    return {family.name: sorted(model.name for model in family.iterdir() if model.is_dir()) for family in folders}
+def models() -> list[str]:
+    """The reference of every embedded model."""
+    folders = [WEIGHTS / family for family in FAMILIES if (WEIGHTS / family).is_dir()]
+    return sorted(f"{family.name}:{model.name}" for family in folders for model in family.iterdir() if model.is_dir())
 
 
 def is_reference(text: str) -> bool:
-    """True for ``family:model`` where a family of that name ships with the package."""
-    return text.partition(":")[0] in families() and ":" in text
+    """True for ``family:model`` where the family is an embedded one."""
+    return bool(re.fullmatch(rf"({'|'.join(FAMILIES)}):[\w.-]+", text))
 
 
 def locate(reference: str) -> Path:
     """The folder of an embedded model. Raises CheckpointError where there is none of that name."""
+    if reference not in models():
+        raise CheckpointError(unknown("embedded model", reference, models()))
     family, _, model = reference.partition(":")
-    known = families()
-    if model not in known.get(family, []):
-        names = [f"{one}:{name}" for one, models in known.items() for name in models]
-        raise CheckpointError(unknown("embedded model", reference, names))
     return WEIGHTS / family / model
 
 

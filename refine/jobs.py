@@ -30,7 +30,7 @@ class Job:
 
 def key(job: Job, config: Mapping[str, Any]) -> str:
     """The name of a job's result: a hash of prompt, seed, input bytes and configuration."""
-    story = json.dumps([job.prompt, job.seed, job.sha256, config], sort_keys=True, ensure_ascii=False)
+    story = json.dumps([*_story(job), config], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(story.encode()).hexdigest()[:KEY_LENGTH]
 
 
@@ -41,17 +41,34 @@ def plan(prompts: Sequence[Prompt], files: Sequence[Path], seed: int) -> list[Jo
     """
     if empty := [prompt.where for prompt in prompts if not prompt.text.strip()]:
         raise InputError(f"The prompt is empty ({', '.join(empty)}). Write what the image should show.")
-    if not files:
-        return [_job(index, prompt, seed, prompt.id or f"{index:04d}") for index, prompt in enumerate(prompts)]
     faults: list[str] = []
-    paired = pair(prompts, files, faults)
-    hashes = [_hash(file, faults) for file in files]
+    work = _refined(prompts, files, seed, faults) if files else [_drawn(index, prompt, seed) for index, prompt in enumerate(prompts)]
+    faults += _twins(work)
+    faults += [f"{job.id}: seed {job.seed} is not in 0 to 2**63 - 1." for job in work if not 0 <= job.seed < 2**63]
     if faults:
         raise InputError(faults[0] if len(faults) == 1 else "\n  - ".join([f"{len(faults)} inputs cannot be used:", *faults]))
-    return [
-        _job(index, prompt, seed, file.stem, str(file.absolute()), digest)
-        for index, (prompt, file, digest) in enumerate(zip(paired, files, hashes, strict=True))
-    ]
+    return work
+
+
+def _drawn(index: int, prompt: Prompt, seed: int) -> Job:
+    return _job(index, prompt, seed, prompt.id or f"{index:04d}")
+
+
+def _refined(prompts: Sequence[Prompt], files: Sequence[Path], seed: int, faults: list[str]) -> list[Job]:
+    paired = pair(prompts, files, faults)
+    hashes = [_hash(file, faults) for file in files]
+    rows = enumerate(zip(paired, files, hashes, strict=False))
+    return [_job(index, prompt, seed, file.stem, str(file.absolute()), digest) for index, (prompt, file, digest) in rows]
+
+
+def _twins(work: Sequence[Job]) -> list[str]:
+    """A fault for each job that would repeat another one exactly."""
+    first: dict[tuple[object, ...], Job] = {}
+    return [f"{job.id}: same prompt, seed and image as {one.id}." for job in work if (one := first.setdefault(_story(job), job)) is not job]
+
+
+def _story(job: Job) -> tuple[object, ...]:
+    return job.prompt, job.seed, job.sha256
 
 
 def _job(index: int, prompt: Prompt, seed: int, name: str, image: str | None = None, digest: str | None = None) -> Job:
@@ -82,8 +99,9 @@ def pair(prompts: Sequence[Prompt], files: Sequence[Path], faults: list[str]) ->
 
 
 def _own(file: Path, faults: list[str]) -> Prompt:
-    text = images.prompt_of(file) if file.is_file() else "?"
-    if not text:
+    """The prompt that lies with a file. That the file itself is missing is said elsewhere."""
+    text = images.prompt_of(file)
+    if not text and file.exists():
         faults.append(f"{file}: no prompt. Give one on the command line, by --prompts, or in {file.with_suffix('.txt').name} beside it.")
     return Prompt(text or "")
 

@@ -56,8 +56,14 @@ def merge(layers: Sequence[Tree]) -> Tree:
     """Later layers win, key by key; a node whose ``use`` changes starts afresh."""
     merged: Tree = {}
     for layer in map(spelled_out, layers):
-        merged = plain(OmegaConf.merge(_without_replaced(merged, layer), layer))  # type: ignore[arg-type]
+        merged = _over(_without_replaced(merged, layer), layer)
     return merged
+
+
+def _over(base: Tree, layer: Tree) -> Tree:
+    """Mappings are merged key by key; anything else of the layer replaces what was there."""
+    both = {key: _over(base[key], value) for key, value in layer.items() if isinstance(value, dict) and isinstance(base.get(key), dict)}
+    return base | layer | both
 
 
 def spelled_out(layer: Tree) -> Tree:
