@@ -49,7 +49,7 @@ def heading(item: Item) -> Html:
 def outcome(item: Item) -> Html:
     tried = len(item.attempts)
     if item.kept:
-        return element("span", f"{item.kept} of {tried} repairs kept", class_="badge good")
+        return element("span", f"{item.kept} of {tried} {'repair' if tried == 1 else 'repairs'} kept", class_="badge good")
     return element("span", "unchanged: no repair was better" if tried else stop_of(item), class_="badge")
 
 
