@@ -3,7 +3,7 @@
 An ``.npz`` holds, for N images of S × S pixels with R faults in all:
     images (N, S, S, 3) uint8 · ids (N, S/2, S/2) int8, the solid seen in the undamaged picture, -1 none · solids (N, 3, 4) uint8,
     indices of shape, colour, size and material · light (N,) uint8 · owner (R,) int32, which image a fault is in ·
-    masks (R, S·S/8) uint8, packed bits · phrases, explanations (R,) text · categories (R,) uint8
+    masks (R, S·S/8) uint8, packed bits · phrases, explanations (R,) text · categories (R,) uint8 · kinds (R,) uint8, index into ``KINDS``
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from refine.errors import InputError
-from refine.stilllife.damage import Sample, sample_damage
+from refine.stilllife.damage import CATALOGUE, REPAINTED, Sample, sample_damage
 from refine.stilllife.render import render
 from refine.stilllife.scene import COLOURS, LIGHTS, MATERIALS, SHAPES, SIZES, Scene
 from refine.types import CATEGORIES, Region
 
 Array = npt.NDArray[np.generic]
-FIELDS = ("images", "ids", "solids", "light", "owner", "masks", "phrases", "explanations", "categories")
+FIELDS = ("images", "ids", "solids", "light", "owner", "masks", "phrases", "explanations", "categories", "kinds")
+KINDS: tuple[str, ...] = (*CATALOGUE, *REPAINTED, "other")
 ATTRIBUTES: tuple[tuple[str, ...], ...] = (SHAPES, COLOURS, SIZES, MATERIALS)
 
 
@@ -42,6 +43,7 @@ class Cache:
     phrases: npt.NDArray[np.str_]
     explanations: npt.NDArray[np.str_]
     categories: npt.NDArray[np.uint8]
+    kinds: npt.NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -82,7 +84,14 @@ def cached(samples: Iterable[Sample]) -> Cache:
         phrases=np.array([region.phrase for _, region in regions], np.str_),
         explanations=np.array([region.explanation for _, region in regions], np.str_),
         categories=np.array([CATEGORIES.index(region.category or "distortion") for _, region in regions], np.uint8),
+        kinds=np.array([kind for sample in samples for kind in _kinds(sample)], np.uint8),
     )
+
+
+def _kinds(sample: Sample) -> list[int]:
+    """Index of the kind of every region; damage that is not in the catalogue is of the kind "other"."""
+    names = sample.kinds or ("other",) * len(sample.regions)
+    return [KINDS.index(name if name in KINDS else "other") for name in names]
 
 
 def _solids(scene: Scene) -> npt.NDArray[np.uint8]:
@@ -99,7 +108,7 @@ def draw(seed: int, clean: float, size: int) -> Iterator[Sample]:
     sample = sample_damage(rng, size=size, faults=int(rng.choice((1, 2, 3), p=(0.5, 0.35, 0.15))))
     yield sample
     if twin:
-        yield replace(sample, image=sample.clean, regions=())
+        yield replace(sample, image=sample.clean, regions=(), kinds=(), severities=())
 
 
 def _part(clean: float, size: int, seeds: Sequence[int]) -> Cache:

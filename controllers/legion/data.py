@@ -1,13 +1,17 @@
 """SynthScars samples as LEGION's training conversations.
 
 An answer is, in the published format: one sentence on the whole image, then one group per artifact,
-``<p> phrase </p> [SEG]:explanation``. Two deliberate differences from the original loader: the groups are put together from the
-regions themselves (the original searches each phrase in the caption and tags the wrong place, or none, when phrases repeat), and an
-image without artifacts has an answer too (the published model never saw one and reports artifacts on every photograph).
+``<p> phrase </p> [SEG]:explanation``. Where a fault's category is known, the explanation opens with it ("Structural artifact. It
+leans …"): that fits the published form, and the controller reads the category from it; SynthScars itself has none.
+
+Two deliberate differences from the original loader: the groups are put together from the regions themselves (the original searches
+each phrase in the caption and tags the wrong place, or none, when phrases repeat), and an image without artifacts has an answer too
+(the published model never saw one and reports artifacts on every photograph).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from refine.controllers.legion.answers import category_of as named_category
 from refine.controllers.legion.configuration import IGNORE
 from refine.controllers.legion.processing import LegionProcessor
 from refine.types import CATEGORIES, Category, Region
@@ -40,8 +45,26 @@ def answer_text(regions: Sequence[Region], summary: str | None = None) -> str:
     """What the model should say about an image with these faults. ``summary`` None: one is made from their categories."""
     if not regions:
         return CLEAN_ANSWER
-    groups = (f"<p> {region.phrase} </p> [SEG]:{region.explanation}" for region in regions)
+    groups = (f"<p> {phrase} </p> [SEG]:{explanation}" for phrase, explanation in _groups(regions))
     return HEADER + (summary or summarise(regions)) + ELABORATION + "".join(groups)
+
+
+def told(regions: Sequence[Region]) -> list[tuple[str, str]]:
+    """(phrase, explanation) of each fault as an answer tells them: from left to right, the category in front where it is known."""
+    return _groups(in_reading_order(regions))
+
+
+def _groups(regions: Sequence[Region]) -> list[tuple[str, str]]:
+    return [(region.phrase, _opening(region) + region.explanation) for region in regions]
+
+
+def _opening(region: Region) -> str:
+    return f"{ADJECTIVES[region.category].capitalize()} artifact. " if region.category else ""
+
+
+def category_of(phrase: str, explanation: str) -> Category | None:
+    """The category that an answer's group names, as the controller reads it; None where it names none."""
+    return named_category(explanation) or named_category(phrase)
 
 
 def summarise(regions: Sequence[Region]) -> str:
@@ -50,6 +73,12 @@ def summarise(regions: Sequence[Region]) -> str:
     counts.append((sum(region.category is None for region in regions), "other"))
     parts = [f"{_number(n)} {name} artifact{'s' * (n > 1)}" for n, name in counts if n]
     return " and ".join(parts) + "."
+
+
+def summary_of(caption: str) -> str | None:
+    """The sentence on the whole image in a SynthScars caption; None where the caption has another form."""
+    match = re.match(rf"{re.escape(HEADER)}(.*?)\s*{re.escape(ELABORATION.strip())}", caption.strip("\"' "), re.DOTALL)
+    return match.group(1) if match else None
 
 
 def _number(count: int) -> str:

@@ -2,12 +2,12 @@
 
 The published LEGION starts from CLIP and SAM towers that others have trained on the world's images. Here they start from nothing, so
 they learn first, by dense supervision with heads that are thrown away: which solid stands where (shape, colour, size, material), where
-the light is, what is damaged and in which category. After this both towers are frozen, as in the paper.
+the light is, what is damaged and how. After this both towers are frozen, as in the paper.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refine.controllers.legion.cache import ATTRIBUTES, Cache
+from refine.controllers.legion.cache import ATTRIBUTES, KINDS, Cache
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.processing import CLIP_MEAN, CLIP_STD, SAM_MEAN, SAM_STD
-from refine.types import CATEGORIES
 
 COUNTS = [len(names) for names in ATTRIBUTES]
 NOWHERE = -100  # label of a cell without a solid
@@ -28,13 +27,17 @@ ATTRIBUTE_WEIGHT = 0.25
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dense:
-    """Pixels and dense truth of B images: images (B, 3, S, S) in [0, 1], faults (B, 3, S/2, S/2) in [0, 1] by category,
+    """Pixels and dense truth of B images: images (B, 3, S, S) in [0, 1], faults (B, K, S/2, S/2) in [0, 1] by kind,
     labels (B, 4, S/2, S/2) attribute index or -100, light (B,)."""
 
     images: Tensor
     faults: Tensor
     labels: Tensor
     light: Tensor
+
+    def to(self, device: torch.device) -> Dense:
+        """The same on another device."""
+        return Dense(*(getattr(self, name).to(device) for name in ("images", "faults", "labels", "light")))
 
     def mirrored(self) -> Dense:
         """Left and right exchanged, the light's side too."""
@@ -62,12 +65,13 @@ def normalised(images: Tensor, mean: tuple[float, float, float], std: tuple[floa
 
 
 def _faults(cache: Cache, row: int) -> Tensor:
-    """(3, S/2, S/2): by category, the share of each 2 × 2 cell that is damaged."""
-    planes = torch.zeros(len(CATEGORIES), cache.side, cache.side)
+    """(K, S/2, S/2): by kind, the share of each 2 × 2 cell that is damaged."""
+    planes = torch.zeros(len(KINDS), cache.side // 2, cache.side // 2)
     for fault in cache.faults(row):
-        plane = planes[cache.categories[fault]]
-        plane.copy_(torch.maximum(plane, torch.from_numpy(cache.mask(int(fault))).float()))
-    return F.avg_pool2d(planes, 2)
+        mask = torch.from_numpy(cache.mask(int(fault))).float()
+        plane = planes[cache.kinds[fault]]
+        plane.copy_(torch.maximum(plane, F.avg_pool2d(mask[None], 2)[0]))
+    return planes
 
 
 def _labels(ids: npt.NDArray[np.int8], solids: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -76,22 +80,40 @@ def _labels(ids: npt.NDArray[np.int8], solids: npt.NDArray[np.uint8]) -> npt.NDA
     return np.where(ids[..., None] >= 0, values, NOWHERE).transpose(2, 0, 1)
 
 
-class TowerHeads(nn.Module):
-    """Heads that are thrown away after pre-training.
+class ClipHeads(nn.Module):
+    """Thrown away after pre-training. patch: kinds of fault and attributes of each patch · image: kinds present, damaged or not, light."""
 
-    clip_patch: fault categories and attributes of each patch · clip_image: damaged or not, categories present, light ·
-    sam_cell: attributes of each cell of SAM's embedding · sam_mask: fault categories and "any" at four times its resolution.
-    """
-
-    def __init__(self, clip_width: int, sam_width: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        faults = 1 + len(CATEGORIES)
-        self.clip_patch = nn.Linear(clip_width, faults + sum(COUNTS))
-        self.clip_image = nn.Linear(clip_width, faults + 1)
-        self.sam_cell = nn.Conv2d(sam_width, sum(COUNTS), 1)
-        self.sam_mask = nn.Sequential(
-            nn.ConvTranspose2d(sam_width, 64, 2, 2), nn.GELU(), nn.ConvTranspose2d(64, 32, 2, 2), nn.GELU(), nn.Conv2d(32, faults, 1)
+        self.patch = nn.Linear(width, 1 + len(KINDS) + sum(COUNTS))
+        self.image = nn.Linear(width, 2 + len(KINDS))
+
+
+class SamHeads(nn.Module):
+    """Thrown away after pre-training. cell: attributes of each cell of the embedding · mask: kinds of fault and "any", four times finer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.cell = nn.Conv2d(width, sum(COUNTS), 1)
+        self.mask = nn.Sequential(
+            nn.ConvTranspose2d(width, 64, 2, 2), nn.GELU(), nn.ConvTranspose2d(64, 32, 2, 2), nn.GELU(), nn.Conv2d(32, 1 + len(KINDS), 1)
         )
+
+
+def _clip(model: LegionModel) -> tuple[nn.Module, nn.Module]:
+    return model.clip, ClipHeads(model.config.clip_config.hidden_size)
+
+
+def _sam(model: LegionModel) -> tuple[nn.Module, nn.Module]:
+    return model.sam.vision_encoder, SamHeads(model.config.sam_config.vision_config.output_channels)
+
+
+TOWERS: dict[str, Callable[[LegionModel], tuple[nn.Module, nn.Module]]] = {"clip": _clip, "sam": _sam}
+
+
+def tower_losses(model: LegionModel, heads: nn.Module, batch: Dense) -> Mapping[str, Tensor]:
+    """The losses of the tower that ``heads`` belong to."""
+    return clip_losses(model, heads, batch) if isinstance(heads, ClipHeads) else sam_losses(model, heads, batch)
 
 
 def clip_states(model: LegionModel, images: Tensor) -> Tensor:
@@ -106,40 +128,40 @@ def sam_embeddings(model: LegionModel, images: Tensor) -> Tensor:
 
 
 def with_any(faults: Tensor) -> Tensor:
-    """(B, 3, ...) -> (B, 4, ...): the categories, then their maximum."""
+    """(B, K, ...) -> (B, K + 1, ...): the kinds, then their maximum."""
     return torch.cat((faults, faults.amax(1, keepdim=True)), 1)
 
 
-def clip_losses(model: LegionModel, heads: TowerHeads, batch: Dense) -> Mapping[str, Tensor]:
+def clip_losses(model: LegionModel, heads: nn.Module, batch: Dense) -> Mapping[str, Tensor]:
     """What CLIP's patches and class token must know."""
     states = clip_states(model, batch.images).float()
     side = round((states.shape[1] - 1) ** 0.5)
-    grid = heads.clip_patch(states[:, 1:]).transpose(1, 2).unflatten(2, (side, side))
+    grid = heads.patch(states[:, 1:]).transpose(1, 2).unflatten(2, (side, side))
     faults = with_any(batch.faults)
     present = (F.adaptive_avg_pool2d(faults, side) > 0.1).float()
-    image = heads.clip_image(states[:, 0])
+    image = heads.image(states[:, 0])
     truth = torch.cat((faults.amax((2, 3)).round(), batch.light[:, None].float()), 1)
     kinds = grid.shape[1] - sum(COUNTS)
     return {
-        "clip_fault": F.binary_cross_entropy_with_logits(grid[:, :kinds], present),
-        "clip_solid": _attributes(grid[:, kinds:], batch.labels),
-        "clip_image": F.binary_cross_entropy_with_logits(image, truth),
+        "fault": F.binary_cross_entropy_with_logits(grid[:, :kinds], present),
+        "solid": _attributes(grid[:, kinds:], batch.labels),
+        "image": F.binary_cross_entropy_with_logits(image, truth),
     }
 
 
-def sam_losses(model: LegionModel, heads: TowerHeads, batch: Dense) -> Mapping[str, Tensor]:
+def sam_losses(model: LegionModel, heads: nn.Module, batch: Dense) -> Mapping[str, Tensor]:
     """What SAM's embedding must know."""
     embedding = sam_embeddings(model, batch.images)
-    logits, truth = heads.sam_mask(embedding).float(), with_any(batch.faults)
+    logits, truth = heads.mask(embedding).float(), with_any(batch.faults)
     return {
-        "sam_fault": F.binary_cross_entropy_with_logits(logits, truth) * 4,
-        "sam_dice": soft_dice(logits.sigmoid(), truth),
-        "sam_solid": _attributes(heads.sam_cell(embedding).float(), batch.labels),
+        "fault": F.binary_cross_entropy_with_logits(logits, truth) * 4,  # most cells are whole
+        "dice": soft_dice(logits.sigmoid(), truth),
+        "solid": _attributes(heads.cell(embedding).float(), batch.labels),
     }
 
 
 def soft_dice(probability: Tensor, truth: Tensor) -> Tensor:
-    """1 - Dice per image and category (B, K, H, W), mean; a little smoothing makes empty truth a finite goal."""
+    """1 - Dice per image and kind (B, K, H, W), mean; a little smoothing makes empty truth a finite goal."""
     both = (probability * truth).sum((2, 3))
     return (1 - (2 * both + 8) / (probability.sum((2, 3)) + truth.sum((2, 3)) + 8)).mean()
 
