@@ -16,11 +16,12 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, SamConfig
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig, SamVisionConfig
 
-from refine.controllers.legion.checkpoint import convert_names, load_original, locate, merge_lora, read_weights, sam_config
+from refine.controllers.legion.checkpoint import convert, convert_names, load_original, locate, merge_lora, read_weights, sam_config
 from refine.controllers.legion.configuration import LegionConfig
+from refine.controllers.legion.controller import load
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.names import rename
-from refine.errors import CheckpointError
+from refine.errors import CheckpointError, OutputError
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -196,6 +197,18 @@ def test_safetensors_and_an_unmerged_export_give_the_same_model(copy: Path) -> N
     found, wanted = read(copy).state_dict(), golden()[0].state_dict()
     assert all(torch.allclose(found[name], wanted[name], atol=1e-5) for name in found)
     assert {name for name in wanted if name not in found} == {f"detector.{k}.{p}" for k in (0, 2) for p in ("weight", "bias")}
+
+
+def test_converted_checkpoint_loads_as_our_own(copy: Path) -> None:
+    report = convert(copy / "ckpt", copy / "out", clip=copy / "clip", detector=GOLDEN / "prediction_head.bin", sam_decoder_heads=2)
+    model, processor = load(copy / "out")
+    wanted = golden()[0].state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
+    assert processor.prompt_ids() == golden()[1].prompt_ids() and processor.sam_side == 512
+    assert report.tensors["detector"] == 4
+    (copy / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        convert(copy / "ckpt", copy / "file" / "out", clip=copy / "clip", sam_decoder_heads=2)
 
 
 @pytest.mark.parametrize("key", ["model.text_hidden_fcs.0.2.weight", "lm_head.weight", "model.mm_projector.0.bias"])

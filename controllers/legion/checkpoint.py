@@ -26,12 +26,13 @@ from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.names import rename
 from refine.controllers.legion.processing import LegionProcessor
 from refine.controllers.legion.tokens import LegionTokenizer
-from refine.errors import CheckpointError
+from refine.errors import CheckpointError, OutputError
 
 State = dict[str, Tensor]
 LORA_SCALE = 2.0  # alpha / r = 16 / 8 in the original's training script
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLES = ("model.safetensors", "pytorch_model.bin")
+_WANTED = ["*.json", "*.safetensors", "pytorch_model*.bin", "tokenizer.model"]  # of a repository that also holds other frameworks' copies
 # The box, point and mask prompts of SAM, which LEGION never uses
 _OPTIONAL = ("sam.prompt_encoder.point_embed", "sam.prompt_encoder.not_a_point_embed", "sam.prompt_encoder.mask_embed")
 _TIED = "sam.prompt_encoder.shared_embedding.positional_embedding"
@@ -220,7 +221,7 @@ def locate(source: str | Path) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(str(source)))
+        return Path(snapshot_download(str(source), allow_patterns=_WANTED))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{str(source)!r} is neither a folder here nor a repository that can be reached ({type(error).__name__}). "
@@ -263,6 +264,17 @@ def load_original(
     model, report = _build(config, state, report, dtype)
     canvas = config.sam_config.vision_config.image_size
     return model, LegionProcessor(tokenizer, config.clip_config.image_size, min(sam_side, canvas), canvas), report
+
+
+def convert(source: str | Path, out: str | Path, **how: Any) -> Report:
+    """Write a published checkpoint (see ``load_original``) to the folder ``out`` in our own layout, and say what was in it."""
+    model, processor, report = load_original(source, **how)
+    try:
+        model.save_pretrained(out)
+        processor.save_pretrained(out)
+    except OSError as error:
+        raise OutputError(f"The converted checkpoint cannot be written to {out}: {error}. Free space or choose another folder.") from error
+    return report
 
 
 def _build(config: LegionConfig, state: State, report: Report, dtype: torch.dtype | None) -> tuple[LegionModel, Report]:
