@@ -86,7 +86,8 @@ def _configured(command: ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. What the user can mend is one message, not a traceback."""
     args = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _terminated)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is imported; its hints are not for our users
+    previous = signal.signal(signal.SIGTERM, _terminated)
     try:
         _dispatch(args)
         sys.stdout.flush()
@@ -99,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return RefineError.exit_code
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     return 0
 
 
