@@ -12,18 +12,30 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from refine.errors import CheckpointError
+from refine.embedded import resolve
+from refine.errors import CheckpointError, UnknownName
 
 Module = TypeVar("Module", bound=nn.Module)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def precision(dtype: str | torch.dtype) -> torch.dtype:
+    """A dtype by its name, as configurations write it."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise UnknownName("dtype", dtype, DTYPES)
+    return DTYPES[dtype]
 
 
 def locate(source: str | Path, filename: str, *, local_files_only: bool = False) -> Path:
     """A checkpoint file, or a folder that has a ``config.json``.
 
-    ``source`` is a file, a folder in our layout, a folder that holds ``filename``, or a hub id (``filename`` is then downloaded
-    or taken from the hub's cache).
+    ``source`` is a file, a folder in our layout, a folder that holds ``filename``, an embedded model, or a hub id (``filename`` is
+    then downloaded or taken from the hub's cache).
     """
-    path = Path(source).expanduser()
+    path = Path(resolve(str(source))).expanduser()
     if path.is_file() or (path / "config.json").is_file():
         return path
     if (path / filename).is_file():

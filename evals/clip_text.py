@@ -5,16 +5,15 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 from functools import cache
-from pathlib import Path
 
 import ftfy
 import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-import refine
+from refine.embedded import WEIGHTS
 
-MERGES = Path(refine.__file__).parent / "weights" / "clip_bpe" / "merges.txt"
+MERGES = WEIGHTS / "openai" / "clip_bpe" / "merges.txt"
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 

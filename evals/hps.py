@@ -17,7 +17,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, C
 
 from refine.errors import UnknownName
 from refine.evals.batching import TextCache, check_pairs, in_batches
-from refine.evals.checkpoints import count_layers, load_strict, locate, need, read_state, unfilled
+from refine.evals.checkpoints import count_layers, load_strict, locate, need, precision, read_state, unfilled
 from refine.evals.clip_text import clean, openai_tokenizer, token_ids
 from refine.evals.preprocess import letterbox, square_side
 from refine.types import Image
@@ -65,10 +65,10 @@ class HPSv2:
         antialias: bool = True,
         batch_size: int = 16,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: str | torch.dtype = "float32",
     ) -> None:
         self.name, self.version, self.antialias, self.batch_size = name, version, antialias, batch_size
-        nn.Module.to(model, device=device, dtype=dtype)
+        nn.Module.to(model, device=device, dtype=precision(dtype))
         self.model = model.train(False).requires_grad_(False)
         self.tokenizer = tokenizer
         self.side = square_side(model.vision_model.config)
@@ -84,12 +84,13 @@ class HPSv2:
         antialias: bool = True,
         batch_size: int = 16,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: str | torch.dtype = "float32",
         local_files_only: bool = False,
         vision_heads: int | None = None,
         text_heads: int | None = None,
     ) -> HPSv2:
-        """From the published ``.pt`` (or the same tensors as safetensors), a ``CLIPModel`` folder with its tokenizer, or a hub id.
+        """From the published ``.pt`` (or the same tensors as safetensors), a ``CLIPModel`` folder with its tokenizer, an embedded model
+        (``mini:hps``), or a hub id.
 
         Head counts are not in an original checkpoint: by default 16 each, as in ViT-H/14.
         """

@@ -19,7 +19,7 @@ from transformers import BertTokenizer, BlipTextConfig, BlipTextModel, BlipVisio
 
 from refine.errors import CheckpointError
 from refine.evals.batching import check_pairs, in_batches
-from refine.evals.checkpoints import count_layers, load_strict, locate, need, read_state, unfilled
+from refine.evals.checkpoints import count_layers, load_strict, locate, need, precision, read_state, unfilled
 from refine.evals.preprocess import centre_crop, square_side
 from refine.types import Image
 
@@ -58,12 +58,20 @@ class ImageRewardModel(nn.Module):
         self.mlp = nn.ModuleDict({"layers": _head(text.hidden_size)})
 
     def forward(self, image_tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """(B, n, V) image tokens, (B, L) token ids and padding mask to (B,) raw scores; the head computes in float32."""
+        """(B, n, V) image tokens, (B, L) token ids and padding mask to (B,) raw scores."""
+        return self.judge(self.read(image_tokens, ids, mask))
+
+    def read(self, image_tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, L, T) states of the text after it has read the image."""
         seen = torch.ones(image_tokens.shape[:2], dtype=torch.long, device=image_tokens.device)
-        states = self.text(
-            input_ids=ids, attention_mask=mask, encoder_hidden_states=image_tokens, encoder_attention_mask=seen
-        ).last_hidden_state
-        raw: Tensor = self.mlp["layers"](states[:, 0].float())
+        out = self.text(input_ids=ids, attention_mask=mask, encoder_hidden_states=image_tokens, encoder_attention_mask=seen)
+        states: Tensor = out.last_hidden_state
+        return states
+
+    def judge(self, states: Tensor) -> Tensor:
+        """(B,) raw scores from the states of [CLS], always in float32."""
+        with torch.autocast(states.device.type, enabled=False):
+            raw: Tensor = self.mlp["layers"](states[:, 0].float())
         return raw.squeeze(-1)
 
     def see(self, pixels: Tensor) -> Tensor:
@@ -103,10 +111,10 @@ class ImageReward:
         standard: Standard | None = None,
         batch_size: int = 16,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: str | torch.dtype = "float32",
     ) -> None:
         self.name, self.standard, self.batch_size = name, standard or Standard(), batch_size
-        self.model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        self.model = model.to(device=device, dtype=precision(dtype)).eval().requires_grad_(False)
         self.model.mlp.float()
         self.tokenizer = tokenizer
         self.side = square_side(model.vision.config)
@@ -120,12 +128,13 @@ class ImageReward:
         tokenizer: str | Path = "bert-base-uncased",
         batch_size: int = 16,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: str | torch.dtype = "float32",
         local_files_only: bool = False,
         vision_heads: int | None = None,
         text_heads: int | None = None,
     ) -> ImageReward:
-        """From the published ``ImageReward.pt`` (or safetensors), a folder written by :func:`save`, or a hub id.
+        """From the published ``ImageReward.pt`` (or safetensors), a folder written by :func:`save`, an embedded
+        model (``mini:imagereward``), or a hub id.
 
         ``tokenizer`` (a vocab.txt, a folder or a hub id) is read for original checkpoints only. Head counts are not in them: by
         default 16 (ViT-L) and 12 (BERT base).
