@@ -70,7 +70,8 @@ def test_a_missing_and_an_extra_solid() -> None:
     missing = prompt_accuracy(reading(BLUE_BALL.kind), caption(SCENE))
     assert (missing["core"], missing["count"], missing["shape"]) == (0, 0, 0.5)
     extra = prompt_accuracy(reading(RED_CUBE.kind, RED_CUBE.kind, BLUE_BALL.kind), caption(SCENE))
-    assert (extra["core"], extra["shape"], extra["mean"]) == (0, 1, pytest.approx(10 / 11))
+    assert (extra["core"], extra["shape"]) == (0, 1)
+    assert extra["mean"] == pytest.approx(10 / 11)
     assert prompt_accuracy(reading(), caption(SCENE))["mean"] == pytest.approx(2 / 11)
 
 
