@@ -44,13 +44,13 @@ types: $(INSTALLED)
 	cd build/types && $(PY) -m mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p refine
 
 tests: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadfile
 
 slow: $(INSTALLED)
 	$(PY) -m pytest -q -m slow
 
 coverage: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --cov --cov-report=term-missing
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadfile --cov --cov-report=term-missing
 
 constraints: $(INSTALLED)
 	{ sed -n '/^#/p' constraints.txt; $(PY) -m pip freeze --all --exclude-editable | sed '/^pip==/d; s/^\(torch==[0-9.]*\)+.*/\1/' | sort -f; } > constraints.new
