@@ -120,5 +120,3 @@ def _how_to_go_on(args: Namespace) -> str:
 
 def _terminated(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-

@@ -1,9 +1,9 @@
 """The configuration: presets merged left to right, then ``key=value`` overrides; checked as a whole before any weights load.
 
-    generator, controller, reviser, policy   {use: plugin, ...its own arguments}; the text ``oracle`` is short for {use: oracle}
-    rewards                                  {name: {use: plugin, ...}}; ``use`` is the name itself where it is left out; null removes one
-    gate, budget                             the fields of refine.gate.Gate and refine.policy.Budget
-    batch, device                            images in lockstep · auto, cpu, cuda, ... for every plugin that takes a device
+generator, controller, reviser, policy   {use: plugin, ...its own arguments}; the text ``oracle`` is short for {use: oracle}
+rewards                                  {name: {use: plugin, ...}}; ``use`` is the name itself where it is left out; null removes one
+gate, budget                             the fields of refine.gate.Gate and refine.policy.Budget
+batch, device                            images in lockstep · auto, cpu, cuda, ... for every plugin that takes a device
 
 No field is written down twice: the schema of a node is the signature of what it configures (see ``refine.plugins``).
 A layer that changes ``use`` drops the arguments of its predecessor.
@@ -28,6 +28,7 @@ PARTS: Mapping[str, Callable[..., Any]] = {"gate": Gate, "budget": Budget}
 TOP: Mapping[str, tuple[Any, Any]] = {"batch": (int, 8), "device": (str, "auto")}
 KEYS = (*ROLES, "rewards", *PARTS, *TOP)
 FALLBACK: Mapping[str, str] = {"reviser": "template", "policy": "rules"}
+
 
 @dataclass(frozen=True, slots=True)
 class Config:

@@ -171,5 +171,3 @@ PROMPT_READERS: tuple[Callable[[Path], str | None], ...] = (sidecar,)
 def prompt_of(path: Path) -> str | None:
     """The prompt that belongs to an image file, or None."""
     return next((prompt for reader in PROMPT_READERS if (prompt := reader(path))), None)
-
-

@@ -1,8 +1,8 @@
-"""Prompts from the command line or from a .txt, .csv or .jsonl file, and the jobs they make.
+"""Prompts from the command line or from a .txt, .csv or .jsonl file.
 
-    .txt     one prompt per line; empty lines and lines that start with # are skipped
-    .csv     a header with the column ``prompt``; ``id`` and ``seed`` are optional; other columns are ignored
-    .jsonl   one object per line with the same keys, or one string per line
+.txt     one prompt per line; empty lines and lines that start with # are skipped
+.csv     a header with the column ``prompt``; ``id`` and ``seed`` are optional; other columns are ignored
+.jsonl   one object per line with the same keys, or one string per line
 """
 
 from __future__ import annotations

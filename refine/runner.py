@@ -124,5 +124,3 @@ def beyond_budget(job: Job, models: Models, say: Say) -> list[str]:
     note = f"prompt {job.id}: the generator's text encoder does not read its end: {dropped!r}. Shorten the prompt to have it drawn."
     say(note)
     return [note]
-
-

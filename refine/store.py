@@ -1,10 +1,10 @@
 """The folder of a run. Whatever stops a run, every finished image is whole and a resumed run skips it.
 
-    run.yaml       resolved configuration, presets, versions
-    jobs.jsonl     what the run has to do
-    ledger.jsonl   append-only: one line per finished image, written last, after the fsynced rename of the item's folder
-    items/<key>/   see refine.record
-    scores.csv     the ledger as a table
+run.yaml       resolved configuration, presets, versions
+jobs.jsonl     what the run has to do
+ledger.jsonl   append-only: one line per finished image, written last, after the fsynced rename of the item's folder
+items/<key>/   see refine.record
+scores.csv     the ledger as a table
 """
 
 from __future__ import annotations
@@ -199,13 +199,13 @@ def write_scores(folder: Path) -> Path:
 
 
 def _row(line: Mapping[str, Any]) -> dict[str, Any]:
-    pairs = {
-        f"{name}_{when}": line[when]["scores"].get(name)
-        for name in line["first"]["scores"]
-        for when in ("first", "final")
-    } | {f"area_{when}": line[when]["area"] for when in ("first", "final")}
+    ends = ("first", "final")
+    scores = {f"{name}_{end}": line[end]["scores"].get(name) for name in line["first"]["scores"] for end in ends}
+    areas = {f"area_{end}": line[end]["area"] for end in ends}
     head = {name: line[name] for name in ("key", "id", "prompt", "seed")}
-    return head | pairs | {name: line[name] for name in ("rounds", "accepted", "rejected", "stop_reason", "evaluations", "seconds")}
+    return (
+        head | scores | areas | {name: line[name] for name in ("rounds", "accepted", "rejected", "stop_reason", "evaluations", "seconds")}
+    )
 
 
 def _write(path: Path, text: str, replace: bool = True) -> None:

@@ -100,7 +100,12 @@ def test_presets_can_be_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "fault"),
-    [("a: [", "not valid YAML"), ("- 1", "must be a mapping"), ("base: own.yaml", "stands on itself"), ("batch: ${nowhere}", "cannot be followed")],
+    [
+        ("a: [", "not valid YAML"),
+        ("- 1", "must be a mapping"),
+        ("base: own.yaml", "stands on itself"),
+        ("batch: ${nowhere}", "cannot be followed"),
+    ],
 )
 def test_broken_preset_files(text: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

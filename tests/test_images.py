@@ -33,7 +33,16 @@ def with_alpha() -> PIL.Image.Image:
 
 @pytest.mark.parametrize(
     ("mode", "name"),
-    [("L", "a.png"), ("LA", "a.png"), ("P", "a.png"), ("RGBA", "a.png"), ("CMYK", "a.tif"), ("1", "a.png"), ("YCbCr", "a.jpg"), ("LAB", "a.tif")],
+    [
+        ("L", "a.png"),
+        ("LA", "a.png"),
+        ("P", "a.png"),
+        ("RGBA", "a.png"),
+        ("CMYK", "a.tif"),
+        ("1", "a.png"),
+        ("YCbCr", "a.jpg"),
+        ("LAB", "a.tif"),
+    ],
 )
 def test_every_mode_becomes_rgb_and_says_so(mode: str, name: str, tmp_path: Path) -> None:
     source = with_alpha() if mode in {"LA", "RGBA"} else gradient()

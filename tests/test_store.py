@@ -38,7 +38,9 @@ def square() -> Mask:
 
 def candidate(seed: int, regions: int) -> Candidate:
     found = tuple(Region(square(), f"phrase {index}", "why ünïcode", "physics", 0.75) for index in range(regions))
-    return Candidate(picture(seed), "a prompt", seed, Critique(SIZE, found, "summary", 0.25), {"hps": 0.27, "ir": math.nan}, 0.6, (0, 1, 20, 28))
+    return Candidate(
+        picture(seed), "a prompt", seed, Critique(SIZE, found, "summary", 0.25), {"hps": 0.27, "ir": math.nan}, 0.6, (0, 1, 20, 28)
+    )
 
 
 def story(seed: int = 0) -> Record:
