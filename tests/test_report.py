@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from toys import Painter, Smoothness, Spotter, picture, scratched
 
 from refine import loop, store
 from refine.errors import InputError
@@ -24,6 +23,7 @@ from refine.report.pictures import data_uri, shrink
 from refine.report.words import arrow, count, percent, score
 from refine.reviser import TemplateReviser
 from refine.types import Mask
+from tests.toys import Painter, Smoothness, Spotter, picture, scratched
 
 HOSTILE = '<script>alert(1)</script> "quoted" & <img src=x onerror=alert(2)> </title></style>'
 BOXES = [(10, 8, 26, 20), (50, 20, 70, 40)]
