@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedConfig, SamConfig
 
 IMAGE_PLACE = -200  # sentinel in ``input_ids`` where the image's patch tokens are spliced in
 IGNORE = -100  # label of a position that is not supervised
 
-Part = Mapping[str, Any] | PreTrainedConfig | None
+Part: TypeAlias = Mapping[str, Any] | PreTrainedConfig | None
 
 
 class LegionConfig(PreTrainedConfig):  # type: ignore[misc]
