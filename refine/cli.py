@@ -112,10 +112,8 @@ def _dispatch(args: Namespace) -> None:
 
 
 def _how_to_go_on(args: Namespace) -> str:
-    if args.command != "run":
-        return "Nothing is lost."
-    where = f" --out {args.out}" if args.out else ""
-    return f"Finished images are whole. Go on with: refine run{where} --resume"
+    folder = getattr(args, "folder", None)  # set once the run has one
+    return f"Finished images are whole. Go on with: refine run --out {folder} --resume" if folder else "Nothing was written."
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

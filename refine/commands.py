@@ -25,6 +25,7 @@ def run(args: Namespace) -> None:
     """Draw (or read), inspect, repair, check; write the run folder, the report and the closing table."""
     runner.check_torchvision()
     folder, work, config = resumed(args) if args.resume else started(args)
+    args.folder = folder.folder
     errors = display.console(sys.stderr)
     finished = {line["key"] for line in store.ledger(folder.folder)}
     left = [job for job in work if jobs.key(job, folder.config) not in finished]

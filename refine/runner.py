@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from refine import images, jobs, loop, plugins, store
 from refine.config import PARTS, Config, arguments
-from refine.errors import InputError, MissingDependency, RefineError
+from refine.errors import InputError, RefineError
 from refine.images import Picture
 from refine.jobs import Job
 from refine.loop import Event, Models
@@ -21,25 +23,17 @@ Observe = Callable[[Event], None]
 Say = Callable[[str], None]
 
 
-class BrokenTorchvision(MissingDependency):
-    """A torchvision that does not fit torch is installed: it breaks every model of transformers and diffusers."""
-
-    def __init__(self, reason: str) -> None:
-        RefineError.__init__(
-            self,
-            f"The installed torchvision does not fit the installed torch ({reason}) and breaks transformers and diffusers. "
-            "refine does not need it: pip uninstall torchvision",
-        )
-
-
 def check_torchvision() -> None:
-    """Raises BrokenTorchvision where torchvision is installed and cannot be imported. Costs nothing where it is not."""
+    """Raises RefineError where an installed torchvision cannot be imported: it would break every model of transformers and diffusers."""
     if importlib.util.find_spec("torchvision") is None:
         return
     try:
         importlib.import_module("torchvision")
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        raise BrokenTorchvision(str(error).strip().splitlines()[0]) from error
+        raise RefineError(
+            f"The installed torchvision does not fit the installed torch ({str(error).strip().splitlines()[0]}) and breaks transformers "
+            "and diffusers. refine does not need it: pip uninstall torchvision"
+        ) from error
 
 
 def make(kind: str, node: dict[str, Any]) -> Any:
@@ -60,6 +54,7 @@ def accelerator() -> str:
 
 def load_models(config: Config) -> Models:
     """Every model that the configuration names."""
+    _without_bars()
     tree = config.tree
     rewards = tuple(make("reward", node) for node in tree["rewards"].values())
     return Models(make("generator", tree["generator"]), load_controller(config), rewards, make("reviser", tree["reviser"]))
@@ -67,8 +62,15 @@ def load_models(config: Config) -> Models:
 
 def load_controller(config: Config) -> Controller:
     """The controller alone."""
+    _without_bars()
     controller: Controller = make("controller", config.tree["controller"])
     return controller
+
+
+def _without_bars() -> None:
+    """No bar of transformers' own for each file of weights; the plugins have imported it by now if they use it."""
+    if logging := sys.modules.get("transformers.utils.logging"):
+        logging.disable_progress_bar()
 
 
 def execute(run: Run, work: Sequence[Job], models: Models, observe: Observe, say: Say, done: Callable[[Line], None]) -> None:
@@ -86,19 +88,34 @@ def execute(run: Run, work: Sequence[Job], models: Models, observe: Observe, say
             continue
         sources = [source(job) for job in batch]
         notes = [beyond_budget(job, models, say) for job in batch]
-        outcomes = loop.run(
-            [job.prompt for job in batch],
-            [job.seed for job in batch],
-            images=[one.image if one else None for one in sources],
-            models=models,
-            policy=policy,
-            gate=gate,
-            budget=budget,
-            observe=observe,
-        )
+        with enough_memory(len(batch)):
+            outcomes = loop.run(
+                [job.prompt for job in batch],
+                [job.seed for job in batch],
+                images=[one.image if one else None for one in sources],
+                models=models,
+                policy=policy,
+                gate=gate,
+                budget=budget,
+                observe=observe,
+            )
         for job, outcome, origin, note in zip(batch, outcomes, sources, notes, strict=True):
             if job in missing:
                 done(store.save(run, job, outcome, origin, note))
+
+
+@contextmanager
+def enough_memory(images: int) -> Iterator[None]:
+    """A full memory (of the machine or of an accelerator) becomes RefineError with what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+            raise
+        raise RefineError(
+            f"Out of memory with {images} images at a time. Finished images are safe. Start anew in another --out with a smaller batch "
+            "(--set batch=1, --set generator.batch_size=1) or with --set generator.offload=model."
+        ) from error
 
 
 def batches(work: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:

@@ -57,9 +57,9 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def create(folder: Path, config: Tree, presets: Sequence[str], work: Sequence[Job]) -> Run:
-    """A new run folder. Raises OutputError where it exists with something in it, or cannot be written."""
+    """A new run folder. Raises OutputError where it exists with something to lose in it, or cannot be written."""
     with writing(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not unused(folder):
             raise OutputError(f"{folder} exists already. Choose another --out, or go on with it: --out {folder} --resume.")
         (folder / ITEMS).mkdir(parents=True, exist_ok=True)
         run = Run(folder, config, tuple(presets))
@@ -67,6 +67,12 @@ def create(folder: Path, config: Tree, presets: Sequence[str], work: Sequence[Jo
         _write(folder / JOBS, jobs.dump(work))
         _write(folder / RUN, dump(head))
     return run
+
+
+def unused(folder: Path) -> bool:
+    """True for an empty folder, and for a run that ended before its first image was finished."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    return names <= {RUN, JOBS, ITEMS} and not any((folder / ITEMS).glob("[!.]*"))
 
 
 def reopen(folder: Path) -> tuple[Run, list[Job]]:

@@ -241,11 +241,11 @@ def test_sigint_ends_a_real_process_with_whole_items(elsewhere: Path) -> None:
     command = [sys.executable, "-m", "refine", "run", "--preset", "painter", "--prompts", "p.jsonl", "--out", "out", "--set", "batch=1"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=elsewhere, env=environment, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not store.ledger(elsewhere / "out") and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == cli.INTERRUPTED
     assert "Go on with: refine run --out out --resume" in error
     assert "Traceback" not in error

@@ -173,6 +173,14 @@ def test_a_folder_that_exists_is_not_overwritten(run: store.Run) -> None:
         store.create(run.folder, CONFIG, [], work())
 
 
+def test_a_run_that_never_finished_an_image_is_started_anew(run: store.Run) -> None:
+    (run.folder / store.ITEMS / ".half.1").mkdir()
+    assert store.create(run.folder, CONFIG | {"batch": 9}, [], work()).config["batch"] == 9
+    store.save(run, work()[0], story())
+    with pytest.raises(OutputError, match="exists already"):
+        store.create(run.folder, CONFIG, [], work())
+
+
 def test_an_empty_folder_is_used_and_a_file_is_not(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     store.create(tmp_path / "empty", CONFIG, [], work())
