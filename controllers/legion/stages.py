@@ -79,7 +79,7 @@ def cached_source(cache: Cache, features: Features, processor: LegionProcessor, 
         packed = by_image[index]
         if packed is None:
             return torch.zeros(0, cache.side, cache.side)
-        return torch.from_numpy(np.unpackbits(packed, axis=-1)).float().unflatten(1, (cache.side, cache.side))
+        return torch.from_numpy(np.unpackbits(packed, axis=-1).reshape(-1, cache.side, cache.side)).float()
 
     def source(rng: np.random.Generator) -> Lesson:
         rows = rng.integers(len(cache), size=size)

@@ -22,7 +22,7 @@ from refine.controllers.legion.processing import CLIP_MEAN, CLIP_STD, SAM_MEAN, 
 
 COUNTS = [len(names) for names in ATTRIBUTES]
 NOWHERE = -100  # label of a cell without a solid
-ATTRIBUTE_WEIGHT = 0.25
+ATTRIBUTE_WEIGHT, IMAGE_WEIGHT, FAULT_WEIGHT = 0.25, 10.0, 20.0  # the last two: most cells are whole, most kinds absent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,18 +100,18 @@ class SamHeads(nn.Module):
         )
 
 
-def _clip(model: LegionModel) -> tuple[nn.Module, nn.Module]:
+def _clip(model: LegionModel) -> tuple[nn.Module, ClipHeads]:
     return model.clip, ClipHeads(model.config.clip_config.hidden_size)
 
 
-def _sam(model: LegionModel) -> tuple[nn.Module, nn.Module]:
+def _sam(model: LegionModel) -> tuple[nn.Module, SamHeads]:
     return model.sam.vision_encoder, SamHeads(model.config.sam_config.vision_config.output_channels)
 
 
-TOWERS: dict[str, Callable[[LegionModel], tuple[nn.Module, nn.Module]]] = {"clip": _clip, "sam": _sam}
+TOWERS: dict[str, Callable[[LegionModel], tuple[nn.Module, ClipHeads | SamHeads]]] = {"clip": _clip, "sam": _sam}
 
 
-def tower_losses(model: LegionModel, heads: nn.Module, batch: Dense) -> Mapping[str, Tensor]:
+def tower_losses(model: LegionModel, heads: ClipHeads | SamHeads, batch: Dense) -> Mapping[str, Tensor]:
     """The losses of the tower that ``heads`` belong to."""
     return clip_losses(model, heads, batch) if isinstance(heads, ClipHeads) else sam_losses(model, heads, batch)
 
@@ -132,7 +132,7 @@ def with_any(faults: Tensor) -> Tensor:
     return torch.cat((faults, faults.amax(1, keepdim=True)), 1)
 
 
-def clip_losses(model: LegionModel, heads: nn.Module, batch: Dense) -> Mapping[str, Tensor]:
+def clip_losses(model: LegionModel, heads: ClipHeads, batch: Dense) -> Mapping[str, Tensor]:
     """What CLIP's patches and class token must know."""
     states = clip_states(model, batch.images).float()
     side = round((states.shape[1] - 1) ** 0.5)
@@ -143,19 +143,19 @@ def clip_losses(model: LegionModel, heads: nn.Module, batch: Dense) -> Mapping[s
     truth = torch.cat((faults.amax((2, 3)).round(), batch.light[:, None].float()), 1)
     kinds = grid.shape[1] - sum(COUNTS)
     return {
-        "fault": F.binary_cross_entropy_with_logits(grid[:, :kinds], present),
+        "fault": F.binary_cross_entropy_with_logits(grid[:, :kinds], present) * FAULT_WEIGHT,
         "solid": _attributes(grid[:, kinds:], batch.labels),
-        "image": F.binary_cross_entropy_with_logits(image, truth),
+        "image": F.binary_cross_entropy_with_logits(image, truth) * IMAGE_WEIGHT,
     }
 
 
-def sam_losses(model: LegionModel, heads: nn.Module, batch: Dense) -> Mapping[str, Tensor]:
+def sam_losses(model: LegionModel, heads: SamHeads, batch: Dense) -> Mapping[str, Tensor]:
     """What SAM's embedding must know."""
     embedding = sam_embeddings(model, batch.images)
     logits, truth = heads.mask(embedding).float(), with_any(batch.faults)
     return {
-        "fault": F.binary_cross_entropy_with_logits(logits, truth) * 4,  # most cells are whole
-        "dice": soft_dice(logits.sigmoid(), truth),
+        "fault": F.binary_cross_entropy_with_logits(logits, truth) * FAULT_WEIGHT,
+        "dice": soft_dice(logits[:, -1:].sigmoid(), truth[:, -1:]),
         "solid": _attributes(heads.cell(embedding).float(), batch.labels),
     }
 
