@@ -105,9 +105,8 @@ def settle(walk: Walk, trial: Trial, options: Sequence[Candidate], gate: Gate) -
 def finish(walk: Walk, policy: Policy, seconds: float) -> Record:
     """The record of a walk; one that ran out of rounds is asked once more whether it is clean."""
     if not walk.stopped:
-        answer = policy.decide(walk.best, walk.rounds)
-        walk.stopped = answer.reason if isinstance(answer, Stop) else "rounds"
-    return Record(walk.prompt, walk.seed, walk.first, walk.best, walk.rounds, walk.stopped, walk.spent, seconds)
+        decide(walk, policy)
+    return Record(walk.prompt, walk.seed, walk.first, walk.best, walk.rounds, walk.stopped or "rounds", walk.spent, seconds)
 
 
 __all__ = ["Budget", "Event", "Gate", "Models", "Policy", "run"]

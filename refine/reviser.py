@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from refine.types import Critique, Region, Revision
 
-DEFECT_WORDS = frozenset(  # noqa: SIM905
+DEFECT_WORDS = frozenset(
     "abnormal anomalous artifact artifacts asymmetric asymmetrical awkward awkwardly bad bent bitten blotchy blurred blurry broken cracked "
     "deformed detached disconnected disfigured disjointed disproportionate distorted distortion doubled duplicate duplicated extra faulty "
     "floating fused garbled illogical implausible impossible incomplete inconsistent incorrect incorrectly irregular jagged malformed "

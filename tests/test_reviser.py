@@ -13,7 +13,13 @@ CRITIQUE = Critique((5, 3), (HAND, Region(MASK, "the shadow", "It falls towards 
 
 @pytest.mark.parametrize(
     ("phrase", "clean"),
-    [("distorted left hand", "left hand"), ("missing", ""), ("the warped", ""), ("the red cube's shadow", "the red cube's shadow"), ("", "")],
+    [
+        ("distorted left hand", "left hand"),
+        ("missing", ""),
+        ("the warped", ""),
+        ("the red cube's shadow", "the red cube's shadow"),
+        ("", ""),
+    ],
 )
 def test_defect_words_leave_the_phrase(phrase: str, clean: str) -> None:
     assert positive(phrase) == clean
