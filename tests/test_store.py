@@ -169,6 +169,7 @@ def test_a_full_disk_loses_nothing(run: store.Run, request: pytest.FixtureReques
 
 
 def test_a_folder_that_exists_is_not_overwritten(run: store.Run) -> None:
+    (run.folder / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"exists already.*--resume"):
         store.create(run.folder, CONFIG, [], work())
 
