@@ -39,6 +39,12 @@ class Gate:
     rise: float = 0.001
     noise: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.fall <= 1:
+            raise ValueError(f"gate.fall is {self.fall}; it is a share, from 0 to 1.")
+        if self.rise < 0 or any(margin < 0 for margin in self.noise.values()):
+            raise ValueError(f"gate.rise is {self.rise} and gate.noise {dict(self.noise)}; neither may be negative.")
+
     def judge(self, first: Candidate, before: Candidate, after: Candidate, mask: Mask | None) -> Verdict:
         """Compare ``after`` with the image it would replace and with the first one. ``mask`` None: a whole new image."""
         numbers = self.measure(before, after, mask)

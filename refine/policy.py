@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from refine import regions
+from refine.errors import unknown
 from refine.types import Candidate, Critique, Region, Round, Stop
 
 Route = Literal["auto", "inpaint", "redraw"]
@@ -19,6 +20,12 @@ class Budget:
     rounds: int = 2
     evaluations: int | None = None
     seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "evaluations", "seconds"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"budget.{name} is {value}; it must be 0 or more.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,18 @@ class Policy:
     redraw_area: float = 0.3
     redraws: int = 2
     patience: int = 2
+
+    def __post_init__(self) -> None:
+        if self.route not in get_args(Route):
+            raise ValueError(unknown("route", str(self.route), get_args(Route)))
+        wrong = [strength for strength in self.strengths if not 0 < strength <= 1]
+        if wrong or not self.strengths:
+            raise ValueError(f"policy.strengths is {list(self.strengths)}; it needs at least one number above 0 and at most 1.")
+        for name in ("threshold", "min_area", "dilation", "least_dilation", "feather", "redraw_area", "top_k", "redraws", "patience"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"policy.{name} is {getattr(self, name)}; it must be 0 or more.")
+        if self.crop_scale < 1:
+            raise ValueError(f"policy.crop_scale is {self.crop_scale}; a crop must hold its region, so it is 1 or more.")
 
     def faults(self, critique: Critique) -> list[Region]:
         """The regions worth repairing, largest mass first."""

@@ -1,10 +1,13 @@
 """Each rule of the gate, one at a time."""
 
+from collections.abc import Callable
+
 import numpy as np
 import PIL.Image
 import pytest
 
 from refine.gate import Gate, best_of
+from refine.policy import Budget, Policy
 from refine.types import Candidate, Critique, Mask, Region
 
 SIZE = (50, 30)
@@ -66,3 +69,21 @@ def test_the_cleanest_accepted_candidate_wins() -> None:
     judged = [(i, option, gate.judge(BEFORE, BEFORE, option, MASK)) for i, option in enumerate(options)]
     assert best_of(judged) == 3
     assert best_of([judged[1]]) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: Gate(fall=1.2), "gate.fall"),
+        (lambda: Gate(noise={"r": -1.0}), "gate.noise"),
+        (lambda: Policy(strengths=(0.5, 1.5)), "policy.strengths"),
+        (lambda: Policy(strengths=()), "policy.strengths"),
+        (lambda: Policy(crop_scale=0.5), "policy.crop_scale"),
+        (lambda: Policy(min_area=-0.1), "policy.min_area"),
+        (lambda: Policy(route="inpaitn"), "Did you mean 'inpaint'"),  # type: ignore[arg-type]
+        (lambda: Budget(rounds=-1), "budget.rounds"),
+    ],
+)
+def test_values_out_of_range_are_named(make: Callable[[], object], name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        make()
