@@ -193,6 +193,18 @@ def blur(x_BCHW: Tensor, sigmas: npt.ArrayLike) -> Tensor:
     return F.conv2d(across, kernel[:, None, :, None], groups=len(kernel)).reshape(x_BCHW.shape)
 
 
+def patched(before: Bytes, after: Bytes, rng: Rng) -> Bytes:
+    """(N, H, W, 3): ``after``, but every second picture only inside a random box, as a picture of which a part was repainted."""
+    height, width = before.shape[1:3]
+    made = after.copy()
+    for index in range(0, len(before), 2):
+        y, x = int(rng.integers(0, height * 3 // 4)), int(rng.integers(0, width * 3 // 4))
+        box = np.s_[index, y : y + int(rng.integers(height // 4, height)), x : x + int(rng.integers(width // 4, width))]
+        made[index] = before[index]
+        made[box] = after[box]
+    return made
+
+
 def jpeg(picture: Bytes, quality: int) -> Bytes:
     """The picture after a JPEG file of this quality."""
     file = io.BytesIO()

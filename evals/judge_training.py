@@ -165,8 +165,13 @@ def table(rows: Mapping[str, Measures]) -> str:
     """A markdown table, one row per set of pictures."""
     names = list(asdict(next(iter(rows.values()))))
     lines = [f"| pictures | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    lines += [f"| {name} | {' | '.join(f'{value:.4f}' for value in asdict(row).values())} |" for name, row in rows.items()]
+    lines += [f"| {name} | {' | '.join(cell(row, key) for key in names)} |" for name, row in rows.items()]
     return "\n".join(lines)
+
+
+def cell(row: Measures, key: str) -> str:
+    """One number; a dash for an overlap with nothing."""
+    return "–" if key in ("f1", "iou") and row.truth_area == 0 else f"{getattr(row, key):.4f}"
 
 
 def blurred(images: Sequence[Image], sigma: float) -> list[Image]:
@@ -179,24 +184,32 @@ def round_trip(images: Sequence[Image], folder: Path) -> list[Image]:
     """The pictures encoded and decoded by the autoencoder (diffusers' AutoencoderKL) in ``folder``."""
     from diffusers import AutoencoderKL
 
-    vae: Any = AutoencoderKL.from_pretrained(folder).to(device(), torch.float32).eval()
+    vae: Any = AutoencoderKL.from_pretrained(folder).to(device()).eval()
     decoded: list[Image] = []
     for start in range(0, len(images), 16):
         pixels = np.stack([np.asarray(image, np.float32) for image in images[start : start + 16]]) / 127.5 - 1
-        latents = vae.encode(torch.from_numpy(pixels.transpose(0, 3, 1, 2)).to(device())).latent_dist.mode()
-        values = ((vae.decode(latents).sample.clamp(-1, 1) + 1) * 127.5).round().byte().cpu().permute(0, 2, 3, 1).numpy()
+        with torch.autocast(device().type, torch.bfloat16):
+            output = vae.decode(vae.encode(torch.from_numpy(pixels.transpose(0, 3, 1, 2)).to(device())).latent_dist.mode()).sample
+        values = ((output.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu().permute(0, 2, 3, 1).numpy()
         decoded += [PIL.Image.fromarray(value) for value in values]
     return decoded
 
 
 def reconstruct(args: argparse.Namespace) -> None:
-    """Store the first training pictures as the autoencoder gives them back; train on them with ``--data``."""
+    """Store the first training pictures as the autoencoder gives them back, half of them in a box only; ``--data`` trains on them."""
     torch.set_num_threads(args.threads)
     examples = judge_data.cached(args.cache, FIRST_SEED, args.n)
 
     def again() -> Examples:
-        both = {name: round_trip([PIL.Image.fromarray(p) for p in getattr(examples, name)], args.vae) for name in ("image", "clean")}
-        return replace(examples, **{name: np.stack([np.asarray(image) for image in images]) for name, images in both.items()})
+        decoded = (
+            np.stack([np.asarray(image) for image in round_trip([PIL.Image.fromarray(picture) for picture in pictures], args.vae)])
+            for pictures in (examples.image, examples.clean)
+        )
+        image, clean = decoded
+        rng = np.random.default_rng(FIRST_SEED)
+        return replace(
+            examples, image=judge_data.patched(examples.image, image, rng), clean=judge_data.patched(examples.clean, clean, rng)
+        )
 
     judge_data.load(args.to, again)
     print(f"{len(examples)} pictures in {args.to}")

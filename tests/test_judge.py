@@ -109,6 +109,15 @@ def test_spoiling_keeps_the_picture(examples: judge_data.Examples) -> None:
     assert torch.allclose(judge_data.blur(flat, [1.2, 0.4]), flat, atol=1e-6)
 
 
+def test_patched_pictures_are_whole_or_boxed(examples: judge_data.Examples) -> None:
+    before, after = examples.clean[:6], 255 - examples.clean[:6]
+    made = judge_data.patched(before, after, np.random.default_rng(1))
+    assert (made[1::2] == after[1::2]).all()
+    boxed = (made[::2] == after[::2]).all(-1).mean((1, 2))
+    assert ((boxed > 0.05) & (boxed < 1)).all()
+    assert ((made == before) | (made == after)).all()
+
+
 def test_reads_any_size_and_survives_the_disk(tmp_path: Path) -> None:
     torch.manual_seed(0)
     judge = Judge(TINY).eval()
