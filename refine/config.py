@@ -120,7 +120,9 @@ def _plugin(kind: str, path: str, node: Tree, top: Tree, faults: list[str], labe
     given = {key: value for key, value in node.items() if key != "use"}
     outer = {"device": top["device"]} | ({"name": label} if label else {})
     known = plugins.schema(make)
-    return {"use": use} | _filled(path, known, {key: value for key, value in outer.items() if key in known} | given, faults)
+    given = {key: value for key, value in outer.items() if key in known} | given
+    filled = _checked(path, make, given, faults) if kind == "policy" else _filled(path, known, given, faults)
+    return {"use": use} | filled
 
 
 def _checked(path: str, make: Callable[..., Any], node: Any, faults: list[str]) -> Tree:

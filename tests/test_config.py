@@ -217,3 +217,8 @@ def test_a_broken_torchvision_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(RefineError, match=r"nms does not exist.*pip uninstall torchvision"):
         runner.check_torchvision()
+
+
+def test_a_policy_out_of_range_is_a_fault_of_the_configuration() -> None:
+    with pytest.raises(ConfigError, match=r"policy\.strengths"):
+        config.load(["painter"], ["policy.strengths=[0.5,1.5]"])
