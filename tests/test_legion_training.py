@@ -20,7 +20,7 @@ from refine.controllers.legion.evaluation import matched, measures, table
 from refine.controllers.legion.mini import mini_processor
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.processing import LegionProcessor
-from refine.controllers.legion.towers import dense, soft_dice
+from refine.controllers.legion.towers import dense, soft_dice, whiten
 from refine.errors import InputError
 from refine.stilllife.damage import CATALOGUE, sample_damage
 from refine.stilllife.dataset import read_synthscars, write_synthscars
@@ -177,6 +177,16 @@ def test_dense_truth_mirrors(cache: Cache) -> None:
     assert (back.images == batch.images).all()
     assert (batch.mirrored().light == 1 - batch.light).all()
     assert batch.faults.shape == (2, len(caches.KINDS), 32, 32)
+
+
+def test_whitened_patches_are_uncorrelated() -> None:
+    rng = torch.Generator().manual_seed(0)
+    images = torch.nn.functional.avg_pool2d(torch.rand(200, 3, 16, 24, generator=rng), 3, 1, 1)  # neighbours alike, as in pictures
+    embedding = torch.nn.Conv2d(3, 12, 4, 4)
+    whiten(embedding, images, floor=0.0)
+    found = embedding(images).permute(1, 0, 2, 3).flatten(1)
+    torch.testing.assert_close(torch.cov(found), torch.eye(12), atol=2e-3, rtol=0)
+    torch.testing.assert_close(found.mean(1), torch.zeros(12), atol=1e-3, rtol=0)
 
 
 # Losses

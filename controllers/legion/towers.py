@@ -21,6 +21,7 @@ from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.processing import CLIP_MEAN, CLIP_STD, SAM_MEAN, SAM_STD
 
 COUNTS = [len(names) for names in ATTRIBUTES]
+PRESENT = 0.03  # share of a patch that a fault covers at least, to count as in it
 NOWHERE = -100  # label of a cell without a solid
 ATTRIBUTE_WEIGHT, IMAGE_WEIGHT, FAULT_WEIGHT = 0.25, 10.0, 20.0  # the last two: most cells are whole, most kinds absent
 
@@ -108,6 +109,32 @@ def _sam(model: LegionModel) -> tuple[nn.Module, SamHeads]:
     return model.sam.vision_encoder, SamHeads(model.config.sam_config.vision_config.output_channels)
 
 
+@torch.no_grad()
+def whiten(embedding: nn.Conv2d, images: Tensor, floor: float = 1e-3) -> None:
+    """Start a patch embedding as the whitening of the patches of ``images`` (N, 3, S, S), normalised for the tower.
+
+    Faults are small and faint beside the plain colour of a patch; with random filters the first layer drowns them. The rows become the
+    leading principal components, each scaled to unit variance; ``floor`` (share of the largest variance) keeps the faintest from noise.
+    """
+    side = embedding.kernel_size[0]
+    patches = F.unfold(images, side, stride=side).transpose(1, 2).flatten(0, 1)
+    mean = patches.mean(0)
+    variances, axes = torch.linalg.eigh(torch.cov((patches - mean).T))
+    count = min(len(variances), embedding.out_channels)
+    leading = axes.T.flip(0)[:count] / (variances.flip(0)[:count] + floor * variances[-1]).sqrt()[:, None]
+    embedding.weight[:count] = leading.view(count, *embedding.weight.shape[1:])
+    if embedding.bias is not None:
+        embedding.bias[:count] = -leading @ mean
+
+
+def start(model: LegionModel, tower: str, images: Tensor) -> None:
+    """Whiten the first layer of a tower for ``images`` (N, 3, S, S) in [0, 1]."""
+    if tower == "clip":
+        whiten(model.clip.embeddings.patch_embedding, normalised(images, CLIP_MEAN, CLIP_STD))
+    else:
+        whiten(model.sam.vision_encoder.patch_embed.projection, normalised(255 * images, SAM_MEAN, SAM_STD))
+
+
 TOWERS: dict[str, Callable[[LegionModel], tuple[nn.Module, ClipHeads | SamHeads]]] = {"clip": _clip, "sam": _sam}
 
 
@@ -138,7 +165,7 @@ def clip_losses(model: LegionModel, heads: ClipHeads, batch: Dense) -> Mapping[s
     side = round((states.shape[1] - 1) ** 0.5)
     grid = heads.patch(states[:, 1:]).transpose(1, 2).unflatten(2, (side, side))
     faults = with_any(batch.faults)
-    present = (F.adaptive_avg_pool2d(faults, side) > 0.1).float()
+    present = (F.adaptive_avg_pool2d(faults, side) > PRESENT).float()
     image = heads.image(states[:, 0])
     truth = torch.cat((faults.amax((2, 3)).round(), batch.light[:, None].float()), 1)
     kinds = grid.shape[1] - sum(COUNTS)

@@ -41,7 +41,7 @@ from refine.controllers.legion.stages import (
     synthscars_source,
     total,
 )
-from refine.controllers.legion.towers import TOWERS, clip_states, dense, pixels, tower_losses
+from refine.controllers.legion.towers import TOWERS, clip_states, dense, pixels, start, tower_losses
 from refine.errors import InputError
 from refine.stilllife.damage import CATALOGUE, REPAINTED
 from refine.stilllife.scene import COLOURS, LIGHTS, SHAPES
@@ -69,7 +69,9 @@ def pretrain(cache: Cache, budget: Budget, tower: str) -> LegionModel:
     """Teach one tower ("clip" or "sam") of a fresh mini model to see (``towers``), and save it."""
     seed_everything(budget.seed)
     processor = mini_processor(catalogue_texts())
-    model = build_mini(processor.tokenizer, budget.seed).to(device())
+    model = build_mini(processor.tokenizer, budget.seed)
+    start(model, tower, pixels(cache, np.arange(min(len(cache), 500))))
+    model.to(device())
     trained, heads = TOWERS[tower](model)
     heads.to(device())
 
