@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 SIBLINGS = ("configs", "controllers", "evals", "generators")
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "peft", "scipy")
 
-NOUNS = ("refine.types", "refine.errors", "refine.regions")
+NOUNS = ("refine.types", "refine.errors", "refine.regions", "refine.overlap")
 METHOD = tuple(f"refine.{name}" for name in ("gate", "policy", "repair", "reviser", "stages", "loop"))
 SETTINGS = tuple(f"refine.{name}" for name in ("trees", "presets", "hints", "embedded", "plugins", "config", "versions"))
 FILES = tuple(f"refine.{name}" for name in ("images", "prompts", "jobs", "overlay", "record", "store"))
@@ -37,6 +37,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "refine.training": (),
     "refine.configs": (),
     "refine.regions": ("refine.types",),
+    "refine.overlap": ("refine.types",),
     "refine.stilllife": NOUNS,
     **dict.fromkeys(METHOD, (*NOUNS, *METHOD)),
     **dict.fromkeys(MODELS, (*NOUNS, "refine.stilllife", "refine.training", "refine.embedded")),

@@ -10,7 +10,7 @@ import numpy as np
 from refine.controllers.legion.cache import draw
 from refine.controllers.legion.controller import LegionController
 from refine.controllers.legion.data import told
-from refine.evals.localization import Overlap, overlap, rouge_l, union
+from refine.overlap import Overlap, overlap, rouge_l, union
 from refine.stilllife.damage import Sample
 from refine.types import Critique, Region
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refine.errors import InputError
-from refine.evals.localization import f1, miou, overlap, rouge_l, union
+from refine.overlap import f1, miou, overlap, rouge_l, union
 from refine.types import Mask, Region
 
 
