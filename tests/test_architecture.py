@@ -37,7 +37,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "refine.training": (),
     "refine.configs": (),
     "refine.regions": ("refine.types",),
-    "refine.overlap": ("refine.types",),
+    "refine.overlap": ("refine.types", "refine.errors"),
     "refine.stilllife": NOUNS,
     **dict.fromkeys(METHOD, (*NOUNS, *METHOD)),
     **dict.fromkeys(MODELS, (*NOUNS, "refine.stilllife", "refine.training", "refine.embedded")),
