@@ -54,7 +54,7 @@ def bpe_tokenizer(merges: Iterable[tuple[str, str]], length: int = 77) -> CLIPTo
     letters, merges = byte_letters(), list(merges)
     tokens = [*letters, *(letter + "</w>" for letter in letters), *(left + right for left, right in merges), START, END]
     ids = {token: k for k, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=length)  # type: ignore[arg-type]
+    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=length)
 
 
 def byte_letters() -> list[str]:

@@ -81,11 +81,13 @@ class ImageRewardModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.vision.parameters()).dtype
+        weight: Tensor = next(self.vision.parameters())
+        return weight.dtype
 
     @property
     def device(self) -> torch.device:
-        return next(self.vision.parameters()).device
+        weight: Tensor = next(self.vision.parameters())
+        return weight.device
 
 
 def _head(width: int) -> nn.Sequential:

@@ -21,7 +21,8 @@ def grid(pipe: Any) -> int:
     """Sides must be multiples of this many pixels: a latent cell, times the patch a transformer takes."""
     cell: int = pipe.vae_scale_factor
     patch: int = denoiser(pipe).config.get("patch_size") or 1
-    return max(cell * patch, pipe.image_processor.config.vae_scale_factor)
+    step: int = pipe.image_processor.config.vae_scale_factor
+    return max(cell * patch, step)
 
 
 def native_size(pipe: Any) -> int:
