@@ -1,6 +1,7 @@
 """Train the mini generator: ``python -m refine.generators.training cache``, then ``vae``, ``latents``, ``unet`` and ``export``.
 
-Every step goes on from where it was stopped, and takes an accelerator where there is one. ``sample`` draws a sheet of held-out captions.
+Every step goes on from where it was stopped, and takes an accelerator where there is one. ``sample`` draws a sheet of held-out captions;
+``damage`` makes training data for a controller.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from diffusers import AutoencoderKL
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 
-from refine.generators import mini, scenes, train_unet, train_vae
+from refine.generators import damage, mini, scenes, train_unet, train_vae
 from refine.generators.adapter import DiffusersGenerator
+from refine.generators.quiet import quiet
 from refine.stilllife.captions import caption
 from refine.stilllife.scene import sample_scene
+from refine.training import device
 from refine.types import Image
 
 DATA = Path("work/data")
@@ -26,7 +30,7 @@ TUNING = 1_000_000  # first seed of scenes that no training saw
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
-    commands = {"cache": _cache, "vae": _vae, "latents": _latents, "unet": _unet, "export": _export, "sample": _sample}
+    commands = {"cache": _cache, "vae": _vae, "latents": _latents, "unet": _unet, "export": _export, "sample": _sample, "damage": _damage}
     commands[args.command](args)
 
 
@@ -50,6 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--weights", type=Path, help="pipeline folder; without it the last training state")
     sample.add_argument("--count", type=int, default=24)
     sample.add_argument("--guidance", type=float, default=3.0)
+    harm = commands.add_parser("damage", help="repaint parts of scenes with a wrong prompt")
+    harm.add_argument("--weights", type=Path, required=True, help="pipeline folder, best of an early state")
+    harm.add_argument("--out", type=Path, required=True, help=".npz file")
+    harm.add_argument("--n", type=int, default=1500)
+    harm.add_argument("--seed0", type=int, default=600_000, help="first seed (%(default)s)")
     return parser
 
 
@@ -85,6 +94,17 @@ def _sample(args: argparse.Namespace) -> None:
     prompts = [caption(sample_scene(np.random.default_rng(TUNING + i))) for i in range(args.count)]
     sheet(generator.draw(prompts, range(args.count))).save(args.to)
     print("\n".join(f"{i:3d} {prompt}" for i, prompt in enumerate(prompts)))
+
+
+def _damage(args: argparse.Namespace) -> None:
+    with quiet():
+        pipe = StableDiffusionPipeline.from_pretrained(args.weights, dtype=torch.float32).to(device())
+    made: list[damage.Sample] = []
+    for sample in damage.samples(pipe, range(args.seed0, args.seed0 + args.n)):
+        made.append(sample)
+        if len(made) % 250 == 0 or len(made) == args.n:
+            damage.write(args.out, made)
+            print(f"{args.out}: {len(made)} pictures, {sum(len(one.regions) for one in made)} faults", flush=True)
 
 
 def sheet(images: Sequence[Image], columns: int = 8) -> Image:
