@@ -134,6 +134,8 @@ def export(pipe: StableDiffusionPipeline, folder: Path, shard: str = "14MB") -> 
     pipe.scheduler.save_pretrained(folder / "scheduler")
     for path in folder.rglob("*config.json"):
         _drop_origin(path)
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)  # safetensors writes files that only their owner can read
 
 
 def _drop_origin(path: Path) -> None:
