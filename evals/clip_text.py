@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import Any
 
 import ftfy
 import torch
@@ -54,7 +55,8 @@ def bpe_tokenizer(merges: Iterable[tuple[str, str]], length: int = 77) -> CLIPTo
     letters, merges = byte_letters(), list(merges)
     tokens = [*letters, *(letter + "</w>" for letter in letters), *(left + right for left, right in merges), START, END]
     ids = {token: k for k, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=length)
+    spelled: Any = merges  # annotated as strings upstream, yet pairs are what the tokenizer takes
+    return CLIPTokenizer(vocab=ids, merges=spelled, model_max_length=length)
 
 
 def byte_letters() -> list[str]:

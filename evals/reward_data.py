@@ -20,12 +20,13 @@ from torch.nn import functional as F
 from refine.evals.pairs import Group, make_group
 from refine.evals.preprocess import normalise
 from refine.stilllife.captions import caption, parse
-from refine.stilllife.scene import COLOURS, FLOORS, LIGHTS, MATERIALS, SHAPES, SIZES, Scene
+from refine.stilllife.scene import COLOURS, FLOORS, LIGHTS, MATERIALS, SHAPES, SIZES, Scene, sample_scene
 
 FIRST_SEED = 300_000
 SHARD = 500
 SIDE, PATCH = 128, 16
 SLOTS = 3
+READ_PER_GROUP = 4
 SOLID_CLASSES = (1 + len(SHAPES), 1 + len(COLOURS), 1 + len(SIZES), 1 + len(MATERIALS))  # class 0: no solid
 SCENE_CLASSES = SOLID_CLASSES * SLOTS + (len(FLOORS), len(LIGHTS))
 
@@ -55,7 +56,7 @@ class Groups:
 class Batch:
     """pixels (B, V, 3, H, W) normalised; solids (B, V, P, 4) and scenes (B, 2, 14) class numbers; fault (B, V, P) share in [0, 1].
 
-    right and wrong: captions of scene and twin. The two are the same paraphrase.
+    right and wrong: captions of scene and twin, worded alike. read: more captions, without pictures, with class numbers told (M, 14).
     """
 
     pixels: Tensor
@@ -64,6 +65,8 @@ class Batch:
     fault: Tensor
     right: list[str]
     wrong: list[str]
+    read: list[str]
+    told: Tensor
 
 
 def load_groups(folder: Path, count: int, shard: int = SHARD) -> Groups:
@@ -123,14 +126,17 @@ def batch(groups: Groups, indices: npt.NDArray[np.int64], rng: np.random.Generat
     stored = [groups.scenes[k] for k in indices]
     scenes = [(mirrored(a), mirrored(b)) if flip else (a, b) for (a, b), flip in zip(stored, flips, strict=True)]
     words = rng.integers(2**31, size=len(indices))
+    unseen = [sample_scene(rng) for _ in range(READ_PER_GROUP * len(indices))]
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 1, 4, 2, 3).float().div_(255)
     return Batch(
         pixels=normalise(spoiled(pixels, rng)),
         solids=torch.from_numpy(np.array([_patch_labels(pair, ids) for pair, ids in zip(stored, solid, strict=True)])),
         scenes=torch.from_numpy(np.array([[scene_labels(s) for s in pair] for pair in scenes])),
-        fault=_fault_labels(fault.astype(np.float32) / 255),
+        fault=_fault_labels(fault.astype(np.float32) / np.float32(255)),
         right=[caption(pair[0], np.random.default_rng(w)) for pair, w in zip(scenes, words, strict=True)],
         wrong=[caption(pair[1], np.random.default_rng(w)) for pair, w in zip(scenes, words, strict=True)],
+        read=[caption(scene, rng) for scene in unseen],
+        told=torch.tensor([scene_labels(scene) for scene in unseen]),
     )
 
 

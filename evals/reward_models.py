@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import (
     BertTokenizer,
     BlipTextConfig,
@@ -24,10 +26,11 @@ from refine.evals.reward_data import PATCH, SIDE
 from refine.stilllife.captions import VOCABULARY
 
 TEXT_LENGTH = 56
+WHITEN_FLOOR, WHITEN_SCALE = 0.01, 0.3
 
 
 def make_clip(seed: int) -> tuple[CLIPModel, CLIPTokenizer]:
-    """A CLIP of 3.1 M parameters for 128 × 128 pixels, with random weights."""
+    """A CLIP of 2.1 M parameters for 128 × 128 pixels, with random weights."""
     tokenizer = bpe_tokenizer(word_merges(VOCABULARY), TEXT_LENGTH)
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -57,7 +60,7 @@ def make_clip(seed: int) -> tuple[CLIPModel, CLIPTokenizer]:
 
 
 def make_blip(seed: int) -> tuple[ImageRewardModel, BertTokenizer]:
-    """An ImageReward of 3.5 M parameters for 128 × 128 pixels, with random weights."""
+    """An ImageReward of 2.5 M parameters for 128 × 128 pixels, with random weights."""
     vocabulary = bert_vocabulary(VOCABULARY)
     vision = BlipVisionConfig(
         hidden_size=160,
@@ -83,7 +86,39 @@ def make_blip(seed: int) -> tuple[ImageRewardModel, BertTokenizer]:
         is_decoder=True,
     )
     torch.manual_seed(seed)
-    return ImageRewardModel(vision, text), BertTokenizer(vocab={word: k for k, word in enumerate(vocabulary)})
+    model = ImageRewardModel(vision, text)
+    for layer in model.mlp["layers"].modules():
+        if isinstance(layer, nn.Linear):  # five default layers in a row would shrink the signal, and its gradient, to a hundredth
+            nn.init.orthogonal_(layer.weight)
+    return model, BertTokenizer(vocab={word: k for k, word in enumerate(vocabulary)})
+
+
+@torch.no_grad()
+def whiten(embeddings: nn.Module, pixels: Tensor) -> None:
+    """Start the patch embedding as PCA whitening of the patches of (N, 3, H, W) normalised pictures.
+
+    Every token then starts with the same share of fine detail as of flat colour; from random filters, detail is a hundred times
+    weaker, and damage is detail. The mean patch is taken off in the position embedding, which works with and without a bias.
+    """
+    filters, positions = _parameter(embeddings, "patch_embedding.weight"), _positions(embeddings)
+    patches = F.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
+    mean = patches.mean(0)
+    values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
+    count = len(filters)
+    whitening = (vectors[:, -count:] / (values[-count:] + WHITEN_FLOOR).sqrt()).T
+    spread = torch.linalg.qr(torch.randn(count, count))[0]  # no token dimension stands for one frequency alone
+    filters.copy_((spread @ whitening * WHITEN_SCALE).view_as(filters))
+    positions[1:] -= filters.flatten(1) @ mean
+
+
+def _positions(embeddings: nn.Module) -> Tensor:
+    """(1 + P, width) view of the position embedding: CLIP keeps an embedding layer, BLIP a parameter (1, 1 + P, width)."""
+    names = dict(embeddings.named_parameters())
+    return names["position_embedding.weight"] if "position_embedding.weight" in names else names["position_embedding"][0]
+
+
+def _parameter(module: nn.Module, name: str) -> Tensor:
+    return dict(module.named_parameters())[name]
 
 
 def word_merges(words: Sequence[str]) -> list[tuple[str, str]]:

@@ -27,8 +27,8 @@ from refine.evals.hps import HPSv2
 from refine.evals.imagereward import ImageReward, ImageRewardModel, Standard
 from refine.evals.pairs import HELD_OUT, accuracy, make_group
 from refine.evals.reward_data import Batch, Groups, batch, load_groups
-from refine.evals.reward_losses import Teacher, hps_losses, imagereward_losses
-from refine.evals.reward_models import TEXT_LENGTH, make_blip, make_clip
+from refine.evals.reward_losses import PREFERENCES, Teacher, hps_losses, imagereward_losses
+from refine.evals.reward_models import TEXT_LENGTH, make_blip, make_clip, whiten
 from refine.stilllife.captions import caption
 from refine.training import Ema, cosine, seed_everything, train
 
@@ -40,9 +40,10 @@ TUNING = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Trainee:
-    """A model with its loss and the way to write it. ``losses`` maps a batch to named loss terms, which are summed."""
+    """A model, its patch embedding with positions (``eyes``), its auxiliary heads, its loss terms by name, and the way to write it."""
 
     model: nn.Module
+    eyes: nn.Module
     teacher: Teacher
     losses: Callable[[Batch], dict[str, Tensor]]
     export: Callable[[Path], None]
@@ -51,9 +52,9 @@ class Trainee:
 def hps_trainee(seed: int) -> Trainee:
     model, tokenizer = make_clip(seed)
     model.set_attn_implementation("eager")  # on a CPU the backward pass of the fused attention takes half of a whole step
-    teacher = Teacher(model.vision_model.config.hidden_size, model.visual_projection.out_features, 1)
+    teacher = Teacher(model.vision_model.config.hidden_size, model.visual_projection.out_features)
     losses = partial(hps_losses, model, teacher, tokenizer)
-    return Trainee(model, teacher, losses, partial(export_hps, model=model, tokenizer=tokenizer))
+    return Trainee(model, model.vision_model.embeddings, teacher, losses, partial(export_hps, model=model, tokenizer=tokenizer))
 
 
 def imagereward_trainee(seed: int) -> Trainee:
@@ -61,7 +62,7 @@ def imagereward_trainee(seed: int) -> Trainee:
     width = model.vision.config.hidden_size
     teacher = Teacher(width, width, model.text.config.hidden_size)
     losses = partial(imagereward_losses, model, teacher, tokenizer)
-    return Trainee(model, teacher, losses, partial(export_reward, model=model, tokenizer=tokenizer))
+    return Trainee(model, model.vision.embeddings, teacher, losses, partial(export_reward, model=model, tokenizer=tokenizer))
 
 
 TRAINEES = {"hps": hps_trainee, "imagereward": imagereward_trainee}
@@ -69,6 +70,7 @@ TRAINEES = {"hps": hps_trainee, "imagereward": imagereward_trainee}
 
 def fit(trainee: Trainee, store: Groups, *, out: Path, steps: int, seconds: float | None, seed: int, weights: Path) -> None:
     """Train and export."""
+    whiten(trainee.eyes, batch(store, np.arange(min(64, len(store))), np.random.default_rng(seed)).pixels.flatten(0, 1))
     both = nn.ModuleDict({"model": trainee.model, "teacher": trainee.teacher}).train()
     optimizer = torch.optim.AdamW(_parameter_groups(both), lr=PEAK, betas=(0.9, 0.98))
     ema = Ema(trainee.model, EMA)
@@ -79,7 +81,7 @@ def fit(trainee: Trainee, store: Groups, *, out: Path, steps: int, seconds: floa
         some = batch(store, rng.integers(len(store), size=GROUPS_PER_STEP), rng)
         with torch.autocast("cpu", torch.bfloat16):
             terms = trainee.losses(some)
-        loss = torch.stack(list(terms.values())).sum()
+        loss = torch.stack([weight(name, index / steps) * term for name, term in terms.items()]).sum()
         for group in optimizer.param_groups:
             group["lr"] = cosine(index, steps, PEAK, WARMUP)
         optimizer.zero_grad(set_to_none=True)
@@ -92,6 +94,14 @@ def fit(trainee: Trainee, store: Groups, *, out: Path, steps: int, seconds: floa
     train(step, {"nets": both, "optimizer": optimizer, "ema": ema}, out=out, steps=steps, seconds=seconds)
     trainee.model.load_state_dict(ema.shadow)
     trainee.export(weights)
+
+
+def weight(name: str, progress: float) -> float:
+    """The towers learn to see and to read first; the preference losses come in from a quarter to a third of the run.
+
+    From the start, their noise drowns the other gradients: the vision tower then needs three times as many steps.
+    """
+    return min(1.0, max(0.0, (progress - 0.25) * 12)) if name in PREFERENCES else 1.0
 
 
 def _parameter_groups(module: nn.Module) -> list[dict[str, object]]:
