@@ -83,8 +83,7 @@ def next_trial(walk: Walk, turn: int, policy: Policy, models: Models, budget: Bu
     target = walk.queue.pop(0)
     late = budget.seconds is not None and time.monotonic() - began >= budget.seconds
     purse = None if budget.evaluations is None else budget.evaluations - walk.spent
-    path = (turn, len(walk.attempts))
-    trial = None if late else stages.trial(walk.prompt, walk.seed, path, walk.best, target, policy, models, purse)
+    trial = None if late else stages.trial(walk.prompt, walk.seed, (turn, len(walk.attempts)), walk.best, target, policy, models, purse)
     if trial is None:
         walk.stopped, walk.queue = "budget", []
     return trial

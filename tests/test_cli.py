@@ -240,7 +240,14 @@ def test_sigint_ends_a_real_process_with_whole_items(elsewhere: Path) -> None:
     (elsewhere / "p.jsonl").write_text(prompts)
     command = [sys.executable, "-m", "refine", "run", "--preset", "painter", "--prompts", "p.jsonl", "--out", "out", "--set", "batch=1"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=elsewhere, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=elsewhere,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it, and so would the child
+    )
     deadline = time.monotonic() + 300
     while not store.ledger(elsewhere / "out") and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
