@@ -80,7 +80,7 @@ class DiffusersGenerator:
         where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         precision = getattr(torch, ("float32" if where == "cpu" else "bfloat16") if dtype == "auto" else dtype)
         pipe = _load(resolve(str(source)), precision, variant)
-        if offload == "none":
+        if offload == "none" or where == "cpu":  # without an accelerator there is nothing to keep off it
             pipe.to(where)
         else:
             (pipe.enable_model_cpu_offload if offload == "model" else pipe.enable_sequential_cpu_offload)(device=where)
@@ -90,6 +90,11 @@ class DiffusersGenerator:
     def from_pipe(cls, pipe: Any, **settings: Any) -> DiffusersGenerator:
         """Around a pipeline that is loaded already; its weights are shared. ``settings`` as for the constructor."""
         return cls(pipe, **settings)
+
+    @property
+    def pipe(self) -> Any:
+        """The pipeline that was given."""
+        return self._owner
 
     @property
     def native_size(self) -> int:

