@@ -25,7 +25,7 @@ from refine.types import Image, InpaintJob
 T = TypeVar("T")
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Offload = Literal["none", "model", "sequential"]
+Offload = Literal["none", "model"]
 
 
 class DiffusersGenerator:
@@ -75,7 +75,7 @@ class DiffusersGenerator:
         """Load a pipeline: a folder, a hub name, or ``mini:generator``.
 
         dtype: "auto" is bfloat16 on an accelerator and float32 elsewhere. device: "auto" is the accelerator where there is one.
-        offload: what is kept off the accelerator until it is needed. Raises CheckpointError and ConfigError.
+        offload: "model" keeps each model off the accelerator until it is needed. Raises CheckpointError and ConfigError.
         """
         where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         precision = getattr(torch, ("float32" if where == "cpu" else "bfloat16") if dtype == "auto" else dtype)
@@ -83,7 +83,7 @@ class DiffusersGenerator:
         if offload == "none" or where == "cpu":  # without an accelerator there is nothing to keep off it
             pipe.to(where)
         else:
-            (pipe.enable_model_cpu_offload if offload == "model" else pipe.enable_sequential_cpu_offload)(device=where)
+            pipe.enable_model_cpu_offload(device=where)
         return cls(pipe, steps=steps, guidance_scale=guidance_scale, true_cfg_scale=true_cfg_scale, batch_size=batch_size, size=size)
 
     @classmethod

@@ -85,7 +85,7 @@ def loss(vae: AutoencoderKL, pixels: Tensor, generator: torch.Generator) -> dict
     return {"loss": total, "square": square, "edges": edges, "kl": divergence, "psnr": psnr}
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode(vae: AutoencoderKL, images: npt.NDArray[np.uint8], size: int = 8) -> Tensor:
     """(N, 4, 16, 16) float32 means of the latents."""
     vae = vae.to(device(), memory_format=torch.channels_last).eval()
@@ -94,7 +94,7 @@ def encode(vae: AutoencoderKL, images: npt.NDArray[np.uint8], size: int = 8) -> 
         return torch.cat([vae.encode(part).latent_dist.mean.float().cpu() for part in parts])
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def reconstruction(vae: AutoencoderKL, images: npt.NDArray[np.uint8]) -> float:
     """Mean PSNR in dB of uint8 pictures after encoding and decoding."""
     values: list[Tensor] = []

@@ -19,6 +19,7 @@ from refine.generators import damage, mini, scenes, train_unet, train_vae
 from refine.generators.adapter import DiffusersGenerator
 from refine.generators.quiet import quiet
 from refine.stilllife.captions import caption
+from refine.stilllife.damage import Sample
 from refine.stilllife.scene import sample_scene
 from refine.training import device
 from refine.types import Image
@@ -99,7 +100,7 @@ def _sample(args: argparse.Namespace) -> None:
 def _damage(args: argparse.Namespace) -> None:
     with quiet():
         pipe = StableDiffusionPipeline.from_pretrained(args.weights, dtype=torch.float32).to(device())
-    made: list[damage.Sample] = []
+    made: list[Sample] = []
     for sample in damage.samples(pipe, range(args.seed0, args.seed0 + args.n)):
         made.append(sample)
         if len(made) % 250 == 0 or len(made) == args.n:

@@ -157,10 +157,9 @@ def test_a_saved_pipeline_loads(tmp_path: Path, pipes: Callable[[str], Any]) -> 
     assert same(loaded.draw(["a cone"], [3])[0], generator(pipes("sd")).draw(["a cone"], [3])[0])
 
 
-@pytest.mark.parametrize("offload", ["model", "sequential"])
-def test_offloading_needs_an_accelerator_but_not_to_be_asked_for(tmp_path: Path, offload: Any, pipes: Callable[[str], Any]) -> None:
+def test_offloading_changes_no_picture(tmp_path: Path, pipes: Callable[[str], Any]) -> None:
     pipes("sd").save_pretrained(tmp_path)
-    loaded = DiffusersGenerator.from_pretrained(tmp_path, steps=4, device="cpu", offload=offload)
+    loaded = DiffusersGenerator.from_pretrained(tmp_path, steps=4, device="cpu", offload="model")
     assert same(loaded.draw(["a cone"], [3])[0], generator(pipes("sd")).draw(["a cone"], [3])[0])
     assert loaded.inpaint([job(1)])[0].size == (48, 32)
 

@@ -33,7 +33,7 @@ from refine.stilllife.captions import VOCABULARY
 
 WIDTH = 32
 TOKENS = 24
-T5_TOKENS = 64
+T5_TOKENS = 160
 
 
 def build(family: str) -> Any:
