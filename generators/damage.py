@@ -58,7 +58,7 @@ def repainter(generator: DiffusersGenerator, strength: float) -> Repaint:
 @torch.inference_mode()
 def soften(vae: Any, image: Image) -> Image:
     """The picture as the autoencoder returns it."""
-    pixels = to_tensor(np.asarray(image, np.uint8)[None]).to(vae.device, vae.dtype)
+    pixels = to_tensor(np.array(image)[None]).to(vae.device, vae.dtype)
     output = vae.decode(vae.encode(pixels).latent_dist.mean).sample[0].float().clamp(-1, 1)
     return PIL.Image.fromarray(((output + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
 
