@@ -10,9 +10,9 @@ from refine.stilllife.captions import caption
 from refine.stilllife.scene import sample_scene
 
 DEFAULT_PROMPTS: tuple[str, ...] = (
-    "a large shiny red sphere on a grey floor, light from the left",
-    "a small matte yellow cone left of a large shiny blue cube on a wood floor, light from the right",
-    "a large matte orange cylinder left of a small shiny cyan sphere on a slate floor, light from the left",
+    "a large shiny red cone left of a small shiny green cylinder left of a small shiny red cylinder on a grey floor, light from the right",
+    "a small matte red sphere left of a large shiny purple cone left of a small shiny green cone on a wood floor, light from the right",
+    "a small shiny orange cylinder left of a large matte cyan cube left of a small matte blue sphere on a slate floor, light from the left",
     "a small shiny purple cube left of a large matte green cone left of a small matte white sphere on a beige floor, light from the right",
 )
 
