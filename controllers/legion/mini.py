@@ -1,6 +1,6 @@
 """A LEGION of about six million weights that trains from nothing on one processor core: sizes, tokenizer, first weights.
 
-Every part is the real class. What is small: images of 128 px, CLIP patches of 16 px (64 tokens), SAM patches of 8 px (a 16 × 16
+Every part is the real class. What is small: images of 128 px, patches of 8 px in CLIP (256 tokens) and SAM (a 16 × 16
 embedding, masks of 64 × 64), a LLaMA of four layers, and a vocabulary of whole words with characters to fall back on.
 """
 
@@ -20,8 +20,9 @@ from refine.controllers.legion.processing import TEMPLATE, LegionProcessor
 from refine.controllers.legion.tokens import LegionTokenizer
 
 SIDE = 128  # pixels of the input, for both encoders
-WIDTH = 160  # of CLIP and LLaMA
-SAM_WIDTH = 128
+WIDTH = 160  # of LLaMA
+TOWER_WIDTH = 128  # of CLIP and SAM
+TOWER_LAYERS = 6  # of SAM; CLIP has one more, behind the state that LEGION reads
 # The shorter of the original's two wordings: half the prompt, and half the time, of a model this small.
 SHORT_INSTRUCTION = (
     "Could you provide a detailed analysis of artifacts in this photo? Please output with interleaved segmentation masks for the "
@@ -34,8 +35,9 @@ CHARACTERS = "".join(map(chr, range(33, 127))) + "\n"
 def mini_config(vocabulary: int, seg_token_id: int) -> LegionConfig:
     """Sizes of the mini model for a tokenizer of ``vocabulary`` entries."""
     clip = CLIPVisionConfig(
-        hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=5, num_attention_heads=5, image_size=SIDE, patch_size=16
-    )
+        hidden_size=TOWER_WIDTH, intermediate_size=4 * TOWER_WIDTH, num_hidden_layers=TOWER_LAYERS + 1, num_attention_heads=4,
+        image_size=SIDE, patch_size=8,
+    )  # fmt: skip
     llama = LlamaConfig(
         vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=384, num_hidden_layers=4, num_attention_heads=5,
         num_key_value_heads=5, max_position_embeddings=1024, rms_norm_eps=1e-5, pad_token_id=0, bos_token_id=1, eos_token_id=2,
@@ -53,15 +55,15 @@ def mini_config(vocabulary: int, seg_token_id: int) -> LegionConfig:
 def _sam_config() -> SamConfig:
     """SAM at 128 px. Windows of half the embedding; blocks 2 and 5 see all of it, as every third does in the original."""
     vision: dict[str, Any] = {
-        "hidden_size": SAM_WIDTH, "mlp_dim": 4 * SAM_WIDTH, "num_hidden_layers": 6, "num_attention_heads": 4, "image_size": SIDE,
-        "patch_size": 8, "window_size": 8, "global_attn_indexes": [2, 5], "output_channels": SAM_WIDTH, "num_pos_feats": SAM_WIDTH // 2,
+        "hidden_size": TOWER_WIDTH, "mlp_dim": 4 * TOWER_WIDTH, "num_hidden_layers": TOWER_LAYERS, "num_attention_heads": 4,
+        "image_size": SIDE, "patch_size": 8, "window_size": 8, "global_attn_indexes": [2, 5], "output_channels": TOWER_WIDTH, "num_pos_feats": TOWER_WIDTH // 2,
         "use_rel_pos": False, "initializer_range": 0.02,
     }  # fmt: skip
     prompt: dict[str, Any] = {
-        "hidden_size": SAM_WIDTH, "image_size": SIDE, "patch_size": 8, "image_embedding_size": SIDE // 8, "mask_input_channels": 8
+        "hidden_size": TOWER_WIDTH, "image_size": SIDE, "patch_size": 8, "image_embedding_size": SIDE // 8, "mask_input_channels": 8
     }
     decoder: dict[str, Any] = {
-        "hidden_size": SAM_WIDTH, "mlp_dim": 256, "num_attention_heads": 4, "iou_head_hidden_dim": 64, "layer_norm_eps": 1e-5
+        "hidden_size": TOWER_WIDTH, "mlp_dim": 256, "num_attention_heads": 4, "iou_head_hidden_dim": 64, "layer_norm_eps": 1e-5
     }
     return SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder, initializer_range=0.02)
 

@@ -1,8 +1,8 @@
 """Train LEGION, the mini one or the real one.
 
     python -m refine.controllers.legion.training cache     --count 9000 --data work/data/legion_train.npz
-    python -m refine.controllers.legion.training pretrain  --data A.npz [B.npz ...] --tower clip --steps 4000
-    python -m refine.controllers.legion.training pretrain  --data A.npz [B.npz ...] --tower sam --steps 2000
+    python -m refine.controllers.legion.training pretrain  --data A.npz [B.npz ...] --tower sam --steps 9000
+    python -m refine.controllers.legion.training pretrain  --data A.npz [B.npz ...] --tower clip --model work/train/legion/pretrain-sam
     python -m refine.controllers.legion.training stage1    --data A.npz ... --out work/train/legion --steps 4000
     python -m refine.controllers.legion.training stage2    --data A.npz ... --out work/train/legion --steps 1500
     python -m refine.controllers.legion.training export    --out work/train/legion --weights refine/weights/mini/legion
@@ -41,7 +41,7 @@ from refine.controllers.legion.stages import (
     synthscars_source,
     total,
 )
-from refine.controllers.legion.towers import TOWERS, clip_states, dense, pixels, start, tower_losses
+from refine.controllers.legion.towers import TOWERS, clip_from_sam, clip_states, dense, pixels, start, tower_losses
 from refine.errors import InputError
 from refine.stilllife.damage import CATALOGUE, REPAINTED
 from refine.stilllife.scene import COLOURS, LIGHTS, SHAPES
@@ -65,12 +65,20 @@ class Budget:
     lr: float
 
 
-def pretrain(cache: Cache, budget: Budget, tower: str) -> LegionModel:
-    """Teach one tower ("clip" or "sam") of a fresh mini model to see (``towers``), and save it."""
+def pretrain(cache: Cache, budget: Budget, tower: str, begin: LegionModel | None = None) -> LegionModel:
+    """Teach one tower ("clip" or "sam") of a fresh mini model to see (``towers``), and save it.
+
+    Both towers begin from the SAM tower of ``begin``, which has the sizes of a mini model; without it, from nothing.
+    """
     seed_everything(budget.seed)
     processor = mini_processor(catalogue_texts())
     model = build_mini(processor.tokenizer, budget.seed)
-    start(model, tower, pixels(cache, np.arange(min(len(cache), 500))))
+    some = pixels(cache, np.arange(min(len(cache), 500)))
+    if begin is None:
+        start(model, tower, some)
+    else:
+        model.sam.vision_encoder.load_state_dict(begin.sam.vision_encoder.state_dict())
+        clip_from_sam(model, some[:64])
     model.to(device())
     trained, heads = TOWERS[tower](model)
     heads.to(device())
@@ -221,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.command == "cache":
         caches.save(caches.build(args.count, args.first_seed, processes=args.processes), args.data[0])
     elif args.command == PRETRAINED:
-        pretrain(caches.load(args.data), budget, args.tower)
+        pretrain(caches.load(args.data), budget, args.tower, load(args.model)[0] if args.model else None)
     elif args.command == STAGE1:
         _run_stage1(args, budget)
     elif args.command == STAGE2:
