@@ -56,8 +56,8 @@ def _sam_config() -> SamConfig:
     """SAM at 128 px. Windows of half the embedding; blocks 2 and 5 see all of it, as every third does in the original."""
     vision: dict[str, Any] = {
         "hidden_size": TOWER_WIDTH, "mlp_dim": 4 * TOWER_WIDTH, "num_hidden_layers": TOWER_LAYERS, "num_attention_heads": 4,
-        "image_size": SIDE, "patch_size": 8, "window_size": 8, "global_attn_indexes": [2, 5], "output_channels": TOWER_WIDTH, "num_pos_feats": TOWER_WIDTH // 2,
-        "use_rel_pos": False, "initializer_range": 0.02,
+        "image_size": SIDE, "patch_size": 8, "window_size": 8, "global_attn_indexes": [2, 5], "output_channels": TOWER_WIDTH,
+        "num_pos_feats": TOWER_WIDTH // 2, "use_rel_pos": False, "initializer_range": 0.02,
     }  # fmt: skip
     prompt: dict[str, Any] = {
         "hidden_size": TOWER_WIDTH, "image_size": SIDE, "patch_size": 8, "image_embedding_size": SIDE // 8, "mask_input_channels": 8
