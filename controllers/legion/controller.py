@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from refine.controllers.legion import calibration as calibrations
 from refine.controllers.legion.answers import Finding, Reading, read_answer
+from refine.controllers.legion.calibration import Calibration
 from refine.controllers.legion.checkpoint import load_original, locate, stored_as
 from refine.controllers.legion.generation import Answer, left_pad, respond
 from refine.controllers.legion.modeling import FAKE, LegionModel
@@ -50,8 +52,8 @@ class LegionController:
     sam_batch: images on SAM's canvas at once. remember: how many image versions' inspections are kept, by content, so that looking at
     the same picture again costs nothing.
 
-    A region's score is the mean sigmoid inside its mask times the probability of its [SEG] token. A [SEG] with an empty mask gives no
-    region; an answer without [SEG] gives a critique without regions.
+    A region's score is its calibrated probability to be a real fault; without a ``calibration``, the mean sigmoid inside its mask times the
+    probability of its [SEG] token. A [SEG] with an empty mask gives no region; an answer without [SEG] gives a critique without regions.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class LegionController:
         batch_size: int = 8,
         sam_batch: int = 4,
         remember: int = 256,
+        calibration: Calibration | None = None,
     ) -> None:
+        self.calibration = calibration
         self.model, self.processor = model.eval(), processor
         self.max_new_tokens, self.mask_threshold = max_new_tokens, mask_threshold
         self.batch_size, self.sam_batch, self.remember = batch_size, sam_batch, remember
@@ -84,10 +88,12 @@ class LegionController:
         batch_size: int = 8,
         sam_batch: int = 4,
         remember: int = 256,
+        calibration: str | Path | None = None,
     ) -> LegionController:
         """Load our own layout or a published checkpoint, from a folder or a hub repository.
 
         dtype None: bfloat16 on an accelerator, float32 elsewhere; ``"auto"``: as stored. sam_side None: as saved, or 512 (as trained).
+        calibration: a file that ``refine calibrate`` wrote; None takes the one that lies beside the weights, where there is one.
         """
         where = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
         model, processor = load(source, dtype=_dtype(dtype, where), clip=clip, sam_side=sam_side)
@@ -99,6 +105,7 @@ class LegionController:
             batch_size=batch_size,
             sam_batch=sam_batch,
             remember=remember,
+            calibration=_calibration(source, calibration),
         )
 
     def inspect(self, images: Sequence[Image]) -> list[Critique]:
@@ -174,9 +181,9 @@ class LegionController:
         if not bool(inside.any()):
             return None
         confidence = float(plane[inside].sigmoid().mean())
-        score = min(1.0, confidence * math.exp(finding.seg_logprob))
-        region = Region(inside.numpy(), finding.phrase or "artifact", finding.explanation, finding.category, score)
-        return region, Evidence(finding, confidence, float(inside.float().mean()), fake)
+        evidence = Evidence(finding, confidence, float(inside.float().mean()), fake)
+        score = self.calibration.score(evidence) if self.calibration else min(1.0, confidence * math.exp(finding.seg_logprob))
+        return Region(inside.numpy(), finding.phrase or "artifact", finding.explanation, finding.category, score), evidence
 
 
 def load(
@@ -194,6 +201,11 @@ def load(
         return LegionModel.from_pretrained(folder, dtype=dtype or "auto").eval(), processor
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"The LEGION weights in {folder} cannot be read: {error}. Fetch or convert them again.") from error
+
+
+def _calibration(source: str | Path, given: str | Path | None) -> Calibration | None:
+    beside = locate(source) / calibrations.FILE
+    return calibrations.load(Path(given)) if given else calibrations.load(beside) if beside.exists() else None
 
 
 def fingerprint(image: Image) -> str:

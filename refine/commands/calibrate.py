@@ -1,0 +1,127 @@
+"""``refine calibrate``: when is a finding of LEGION real?"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from rich.progress import track
+
+from refine import config as configuration
+from refine import display, embedded, images, runner
+from refine.config import Config
+from refine.errors import ConfigError, InputError, OutputError
+from refine.types import Image, Mask
+
+if TYPE_CHECKING:
+    from refine.controllers.legion.calibration import Observed
+    from refine.controllers.legion.controller import LegionController
+
+FIRST_SEED = 1_000_000  # of the tuning seeds: neither trained on nor held out
+CHUNK = 16
+Known: TypeAlias = tuple[Image, Mask | bool]
+
+
+def execute(args: Namespace) -> None:
+    """Inspect images whose truth is known, fit on one half, measure on the other, write."""
+    from refine.controllers.legion import calibration as calibrations
+    from refine.controllers.legion.controller import LegionController
+
+    runner.check_torchvision()
+    config = configuration.load(args.preset, args.set)
+    if not 0 < args.keep_clean <= 1:
+        raise InputError(f"--keep-clean is {args.keep_clean}; it is a share above 0 and at most 1.")
+    known = Sources(args)
+    target = Path(args.out) if args.out else beside(config)
+    controller = runner.load_controller(config)
+    if not isinstance(controller, LegionController):
+        raise ConfigError(f"refine calibrate fits the score of LEGION; this preset's controller is {config.tree['controller']['use']!r}.")
+    seen = look(controller, known)
+    fitting, rest = ([one for k, one in enumerate(seen) if k // 2 % 2 == half] for half in (0, 1))  # pairs of a clean and a faulty image
+    fitted = calibrations.fit(fitting, args.keep_clean)
+    figures = calibrations.figures(fitted, rest)
+    try:
+        calibrations.Calibration(fitted.weights, fitted.bias, figures).save(target)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written ({error}). Choose another --out.") from error
+    screen = display.console()
+    for name, value in figures.items():
+        screen.print(f"{name:18} {value:g}")
+    screen.print(f"written: {target}")
+
+
+class Sources:
+    """Images with their truth, clean and faulty by turns."""
+
+    def __init__(self, args: Namespace) -> None:
+        self.count = args.stilllife
+        if self.count is None:
+            self.clean, self.faulty = (images.files(map(Path, given)) for given in (args.clean, args.faulty))
+            if not self.clean or not self.faulty:
+                raise InputError("Give --clean FOLDER and --faulty FOLDER, or --stilllife N.")
+            self.masks = Path(args.masks) if args.masks else None
+
+    def __len__(self) -> int:
+        return 2 * self.count if self.count is not None else len(self.clean) + len(self.faulty)
+
+    def __iter__(self) -> Iterator[Known]:
+        if self.count is not None:
+            return self._stilllife(self.count)
+        return (self._read(path, faulty) for path, faulty in paired(self.clean, self.faulty))
+
+    def _stilllife(self, count: int) -> Iterator[Known]:
+        from refine.controllers.legion.cache import draw
+        from refine.overlap import union
+
+        for seed in range(FIRST_SEED, FIRST_SEED + count):
+            for sample in draw(seed, clean=1.0, size=128):
+                yield sample.image, union(sample.regions, (sample.image.height, sample.image.width))
+
+    def _read(self, path: Path, faulty: bool) -> Known:
+        image = images.read(path).image
+        if not faulty or self.masks is None:
+            return image, faulty
+        found = [file for file in self.masks.glob(f"{path.stem}.*") if file.suffix.lower() in images.SUFFIXES]
+        if not found:
+            raise InputError(f"{path.name} has no mask in {self.masks}. Name the mask {path.stem}.png.")
+        mask = np.asarray(images.read(found[0]).image.convert("L")) > 127
+        if mask.shape != (image.height, image.width):
+            raise InputError(f"The mask {found[0]} is {mask.shape[1]} × {mask.shape[0]}, its image {image.width} × {image.height}.")
+        return image, mask
+
+
+def paired(clean: Sequence[Path], faulty: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+    """One clean, one faulty, by turns, then what is left of the longer list."""
+    for good, bad in zip_longest(clean, faulty):
+        yield from ((path, flag) for path, flag in ((good, False), (bad, True)) if path)
+
+
+def look(controller: LegionController, known: Sources) -> list[Observed]:
+    """What the controller finds in each image, a few at a time."""
+    from refine.controllers.legion.calibration import observe
+
+    controller.calibration = None
+    waiting: list[Known] = []
+    seen: list[Observed] = []
+    console = display.console(sys.stderr)
+    for one in track(known, "inspecting", total=len(known), console=console, disable=not console.is_terminal):
+        waiting.append(one)
+        if len(waiting) == CHUNK:
+            seen += observe(controller.look([image for image, _ in waiting]), [truth for _, truth in waiting])
+            waiting.clear()
+    return seen + observe(controller.look([image for image, _ in waiting]), [truth for _, truth in waiting])
+
+
+def beside(config: Config) -> Path:
+    """The file beside the controller's weights. Raises InputError where they are not in a folder here."""
+    from refine.controllers.legion.calibration import FILE
+
+    source = Path(embedded.resolve(str(config.tree["controller"].get("source", ""))))
+    if not (source / "config.json").exists():
+        raise InputError(f"{source} is no folder here to keep a calibration in. Give --out FILE; use it with controller.calibration=FILE.")
+    return source / FILE

@@ -1,0 +1,103 @@
+"""The score of a finding: what it learns, where its operating point lies, what is written and read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refine import cli
+from refine.controllers.legion import calibration as c
+from refine.controllers.legion.answers import Finding
+from refine.controllers.legion.controller import Evidence, LegionController
+from refine.embedded import locate
+from refine.errors import CheckpointError, InputError
+
+
+def evidence(mask: float = 0.8, seg: float = -0.1, area: float = 0.02, fake: float | None = 0.5) -> Evidence:
+    return Evidence(Finding("a", "b", None, seg, -0.2), mask, area, fake)
+
+
+def images(count: int, seed: int = 0) -> list[c.Observed]:
+    """Clean and faulty images by turns; real findings have surer masks than false ones."""
+    rng = np.random.default_rng(seed)
+    seen = []
+    for k in range(count):
+        faulty = bool(k % 2)
+        sure = np.clip(rng.normal(0.85 if faulty else 0.65, 0.08, rng.integers(1, 4)), 0.51, 0.99)
+        found = tuple(evidence(mask=float(one)) for one in sure)
+        seen.append(c.Observed(faulty, found, (faulty,) * len(found)))
+    return seen
+
+
+@pytest.mark.parametrize("keep", [0.8, 0.95, 1.0])
+def test_the_operating_point_keeps_the_wanted_share_of_clean_images(keep: float) -> None:
+    seen = images(400)
+    kept = c.figures(c.fit(seen, keep), seen)["clean kept clean"]
+    assert keep <= kept <= keep + 0.02
+
+
+def test_it_holds_on_other_images_and_finds_most_faults() -> None:
+    found = c.figures(c.fit(images(400), 0.9), images(400, seed=1))
+    assert found["clean kept clean"] > 0.84
+    assert found["faulty found"] > 0.7
+
+
+def test_a_surer_mask_scores_higher_and_a_feature_that_never_changes_says_nothing() -> None:
+    fitted = c.fit(images(200))
+    assert fitted.score(evidence(mask=0.9)) > fitted.score(evidence(mask=0.6))
+    assert fitted.weights[c.FEATURES.index("area")] == 0
+    assert fitted.score(evidence(fake=None)) == fitted.score(evidence(fake=0.5))
+
+
+def test_too_few_images_or_one_kind_of_finding_is_said() -> None:
+    with pytest.raises(InputError, match="20 clean and 20 faulty images; got 5 and 5"):
+        c.fit(images(10))
+    same = [c.Observed(one.faulty, one.evidence, (True,) * len(one.evidence)) for one in images(100)]
+    with pytest.raises(InputError, match="of one kind"):
+        c.fit(same)
+
+
+def test_a_finding_is_real_where_it_lies_on_the_truth_or_covers_half_of_it() -> None:
+    truth, mask = np.zeros((6, 8), np.bool_), np.zeros((6, 8), np.bool_)
+    truth[:4, :4] = True
+    mask[:, :] = True
+    assert c.is_real(mask, truth)  # covers all of it
+    mask[:] = False
+    mask[0, :6] = True
+    assert c.is_real(mask, truth)  # two thirds of it lie on the truth
+    mask[0, 2] = mask[0, 3] = False
+    mask[1, 4:7] = True
+    assert not c.is_real(mask, truth)
+    assert c.is_real(mask, None)
+
+
+def test_written_and_read_back(tmp_path: Path) -> None:
+    fitted = c.fit(images(100))
+    fitted.save(tmp_path / c.FILE)
+    assert c.load(tmp_path / c.FILE) == fitted
+
+
+BROKEN = ("", "[]", "{}", json.dumps({"weights": [1.0], "bias": 0.0}), json.dumps({"weights": [1e999] * 5, "bias": 0}))
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / c.FILE).write_text(text)
+    with pytest.raises(CheckpointError):
+        c.load(tmp_path / c.FILE)
+
+
+def test_the_command_writes_a_file_that_the_controller_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "mine.json"
+    assert cli.main(["calibrate", "--stilllife", "44", "--keep-clean", "0.9", "--out", str(out)]) == 0
+    assert "clean kept clean" in capsys.readouterr().out
+    controller = LegionController.from_pretrained(locate("mini:legion"), calibration=out)
+    assert controller.calibration == c.load(out)
+
+
+def test_without_images_the_command_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["calibrate"]) == 2
+    assert "--clean FOLDER" in capsys.readouterr().err
