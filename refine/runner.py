@@ -5,18 +5,21 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from refine import images, jobs, loop, plugins, store
+from refine import images, jobs, plugins, shards, store
 from refine.config import PARTS, Config, arguments
+from refine.engine import Engine, batches
 from refine.errors import InputError, RefineError
 from refine.images import Picture
 from refine.jobs import Job
 from refine.loop import Event, Models
+from refine.shards import Shard
 from refine.store import Line, Run
+from refine.trees import Tree
 from refine.types import Controller
 
 Observe = Callable[[Event], None]
@@ -46,10 +49,13 @@ def make(kind: str, node: dict[str, Any]) -> Any:
 
 
 def accelerator() -> str:
-    """``cuda``, ``mps`` or ``cpu``, as torch finds it."""
+    """``cuda``, ``mps`` or ``cpu``, as torch finds it; of several processes on one machine, each has its own ``cuda:N``."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if torch.cuda.is_available():
+        place = shards.here()
+        return f"cuda:{place.local % torch.cuda.device_count()}" if place.count > 1 else "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def load_models(config: Config) -> Models:
@@ -73,34 +79,33 @@ def _without_bars() -> None:
         logging.disable_progress_bar()
 
 
-def execute(run: Run, work: Sequence[Job], models: Models, observe: Observe, say: Say, done: Callable[[Line], None]) -> None:
-    """Refine every job that the ledger does not have; each batch is written as soon as it is finished.
-
-    Batches are cut from the whole list and repeated whole, so that a resumed run computes what an unbroken one would have.
-    """
-    tree = run.config
-    policy = make("policy", tree["policy"])
+def make_engine(tree: Tree, models: Models) -> Engine:
+    """The models under the rules of a checked configuration."""
     gate, budget = (PARTS[part](**arguments(PARTS[part], tree[part])) for part in ("gate", "budget"))
+    return Engine(models, make("policy", tree["policy"]), gate, budget, tree["batch"])
+
+
+def pending(work: Sequence[Job], tree: Tree, finished: Collection[str], place: Shard) -> list[Sequence[Job]]:
+    """The batches that this process has to compute: those with a job whose key is not ``finished``, dealt out to all processes.
+
+    Batches are cut from the whole list and repeated whole, so that a resumed or shared run computes what an unbroken one would have.
+    """
+    unfinished = [batch for batch in batches(work, tree["batch"]) if any(jobs.key(job, tree) not in finished for job in batch)]
+    return list(shards.shard(unfinished, place))
+
+
+def execute(run: Run, work: Sequence[Sequence[Job]], models: Models, observe: Observe, say: Say, done: Callable[[Line], None]) -> None:
+    """Refine batches of jobs; each is written as soon as it is finished, except what the ledger has already."""
+    engine = make_engine(run.config, models)
     finished = {line["key"] for line in store.ledger(run.folder)}
-    for batch in batches(work, tree["batch"]):
-        missing = [job for job in batch if jobs.key(job, tree) not in finished]
-        if not missing:
-            continue
+    for batch in work:
         sources = [source(job) for job in batch]
         notes = [beyond_budget(job, models, say) for job in batch]
         with enough_memory(len(batch)):
-            outcomes = loop.run(
-                [job.prompt for job in batch],
-                [job.seed for job in batch],
-                images=[one.image if one else None for one in sources],
-                models=models,
-                policy=policy,
-                gate=gate,
-                budget=budget,
-                observe=observe,
-            )
+            given = [one.image if one else None for one in sources]
+            outcomes = engine.refine([job.prompt for job in batch], [job.seed for job in batch], given, observe)
         for job, outcome, origin, note in zip(batch, outcomes, sources, notes, strict=True):
-            if job in missing:
+            if jobs.key(job, run.config) not in finished:
                 done(store.save(run, job, outcome, origin, note))
 
 
@@ -116,11 +121,6 @@ def enough_memory(images: int) -> Iterator[None]:
             f"Out of memory with {images} images at a time. Finished images are safe. Start anew in another --out with a smaller batch "
             "(--set batch=1, --set generator.batch_size=1) or with --set generator.offload=model."
         ) from error
-
-
-def batches(work: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
-    """The jobs in slices of ``size``."""
-    return (work[start : start + size] for start in range(0, len(work), size))
 
 
 def source(job: Job) -> Picture | None:

@@ -3,6 +3,7 @@
 run.yaml       resolved configuration, presets, versions
 jobs.jsonl     what the run has to do
 ledger.jsonl   append-only: one line per finished image, written last, after the fsynced rename of the item's folder
+               (several processes: ledger.<rank>.jsonl each, folded into this one at the end)
 items/<key>/   see refine.record
 scores.csv     the ledger as a table
 """
@@ -35,11 +36,17 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run folder and the configuration it was made with."""
+    """A run folder and the configuration it was made with. ``rank``: which of several processes writes."""
 
     folder: Path
     config: Tree
     presets: tuple[str, ...] = ()
+    rank: int = 0
+
+    @property
+    def ledger(self) -> Path:
+        """A file per process: appends from several machines to one file may overwrite each other."""
+        return self.folder / (f"ledger.{self.rank}.jsonl" if self.rank else LEDGER)
 
 
 @contextmanager
@@ -100,9 +107,9 @@ def keep_jobs(run: Run, work: Sequence[Job]) -> None:
 
 def ledger(folder: Path) -> list[Line]:
     """The finished images, in the order of their jobs. A line cut short by a crash does not count."""
-    path = folder / LEDGER
+    paths = [folder / LEDGER, *_shares(folder)]
     lines: dict[str, Line] = {}
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+    for text in (line for path in paths if path.exists() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()):
         try:
             line = json.loads(text)
         except ValueError:
@@ -110,6 +117,22 @@ def ledger(folder: Path) -> list[Line]:
         if isinstance(line, dict) and "key" in line:
             lines[line["key"]] = line
     return sorted(lines.values(), key=lambda line: line.get("index", 0))
+
+
+def _shares(folder: Path) -> list[Path]:
+    """The ledgers of the processes beside the first."""
+    return sorted(folder.glob("ledger.*.jsonl"))
+
+
+def fold(folder: Path) -> None:
+    """One ledger, in the order of the jobs, from those of several processes; what a process that died left half written goes."""
+    with writing(folder):
+        if shares := _shares(folder):
+            _write(folder / LEDGER, "".join(_text(line) + "\n" for line in ledger(folder)))
+            for path in shares:
+                path.unlink()
+        for path in (folder / ITEMS).glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def item_folder(folder: Path, key: str) -> Path:
@@ -133,8 +156,12 @@ def save(run: Run, job: Job, outcome: Record, source: Picture | None = None, not
             shutil.rmtree(made, ignore_errors=True)
         _sync(final.parent)
         line = summary(job, key, outcome)
-        _append(run.folder / LEDGER, json.dumps(line, ensure_ascii=False, allow_nan=False))
+        _append(run.ledger, _text(line))
     return line
+
+
+def _text(line: Line) -> str:
+    return json.dumps(line, ensure_ascii=False, allow_nan=False)
 
 
 def full_record(run: Run, job: Job, key: str, outcome: Record, source: Picture | None, notes: Sequence[str]) -> record.Json:

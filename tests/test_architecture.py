@@ -23,17 +23,19 @@ ROOT = Path(__file__).parent.parent
 SIBLINGS = ("configs", "controllers", "evals", "generators")
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "peft", "scipy")
 
-NOUNS = ("refine.types", "refine.errors", "refine.regions", "refine.overlap")
-METHOD = tuple(f"refine.{name}" for name in ("gate", "policy", "repair", "reviser", "stages", "loop"))
+NOUNS = ("refine.types", "refine.errors", "refine.seeds", "refine.regions", "refine.overlap")
+METHOD = tuple(f"refine.{name}" for name in ("gate", "policy", "policies", "repair", "reviser", "stages", "loop"))
 SETTINGS = tuple(f"refine.{name}" for name in ("trees", "presets", "hints", "embedded", "plugins", "config", "versions"))
 FILES = tuple(f"refine.{name}" for name in ("images", "prompts", "jobs", "overlay", "record", "store"))
 MODELS = ("refine.controllers", "refine.generators", "refine.evals")
 TOP = tuple(f"refine.{name}" for name in ("__main__", "cli", "commands", "display", "runner", "pipeline", "ui"))
+ENGINE = ("refine.engine", "refine.shards")
 
 # module or package -> what it may import of refine, beside itself; the longest name that fits counts. None: everything.
 ARROWS: dict[str, tuple[str, ...] | None] = {
     "refine.types": (),
     "refine.errors": (),
+    "refine.seeds": (),
     "refine.training": (),
     "refine.configs": (),
     "refine.regions": ("refine.types",),
@@ -44,7 +46,9 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     **dict.fromkeys(SETTINGS, (*NOUNS, *METHOD, *SETTINGS)),
     **dict.fromkeys(FILES, (*NOUNS, *METHOD, *SETTINGS, *FILES)),
     "refine.report": (*NOUNS, *METHOD, *FILES),
-    "refine.bench": (*NOUNS, *METHOD, *SETTINGS, *FILES, "refine.evals", "refine.stilllife"),
+    "refine.engine": (*NOUNS, *METHOD),
+    "refine.shards": ("refine.errors",),
+    "refine.bench": (*NOUNS, *METHOD, *SETTINGS, *FILES, *ENGINE, "refine.evals", "refine.stilllife"),
     **dict.fromkeys(TOP),
 }
 

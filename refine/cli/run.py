@@ -16,9 +16,11 @@ examples:
   refine run "a small red matte cube on a wood floor, light from the right" --seed 7
   refine run --prompts prompts.csv --out runs/mine
   refine run --images photos/ "a hand holding a cup"      one prompt for all; without one, photo.txt beside photo.png
-  refine run --set budget.rounds=4 --set policy.route=inpaint --set rewards.hps=null
+  refine run --set budget.rounds=4 --set policy=inpaint --set rewards.hps=null
   refine run --preset mini --preset blind                  presets are merged left to right
   refine run --out runs/mine --resume                      go on where it stopped, with the configuration it had
+  accelerate launch --multi_gpu --num_processes 4 -m refine run --prompts prompts.csv --out runs/mine
+                                                           the same run on four GPUs (or, where there is none, CPU processes)
 """
 
 

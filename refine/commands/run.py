@@ -4,47 +4,76 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 from refine import config as configuration
-from refine import display, images, jobs, prompts, runner, store
+from refine import display, images, jobs, prompts, runner, shards, store
 from refine.commands.folders import RUNS, fresh, newest
-from refine.config import Config
 from refine.jobs import Job
 from refine.prompts import Prompt
 from refine.report import write_report
+from refine.shards import Shard
 from refine.store import Run
 
 
 def execute(args: Namespace) -> None:
-    """Draw (or read), inspect, repair, check; write the run folder, the report and the closing table."""
+    """Draw (or read), inspect, repair, check; write the run folder, the report and the closing table.
+
+    Processes that were launched together share one folder: the first plans and reports, all compute.
+    """
     runner.check_torchvision()
-    folder, work, config = resumed(args) if args.resume else started(args)
-    args.folder = folder.folder
+    with shards.together() as place:
+        args.folder, finished = shards.agree(place, lambda: planned(args))
+        compute(Path(args.folder), finished, place)
+        shards.wait(place)
+        if place.first:
+            conclude(Path(args.folder))
+
+
+def planned(args: Namespace) -> tuple[str, frozenset[str]]:
+    """The folder of the run, and the keys of what is finished in it."""
+    run = resumed(args) if args.resume else started(args)
+    return str(run.folder), frozenset(line["key"] for line in store.ledger(run.folder))
+
+
+def compute(folder: Path, finished: frozenset[str], place: Shard) -> None:
+    """This process's share of the run."""
+    found, work = store.reopen(folder)
+    run = replace(found, rank=place.rank)
+    left = runner.pending(work, run.config, finished, place)
+    if not left:
+        return
     errors = display.console(sys.stderr)
-    finished = {line["key"] for line in store.ledger(folder.folder)}
-    left = [job for job in work if jobs.key(job, folder.config) not in finished]
-    if left:
-        errors.print("loading models")
-        models = runner.load_models(config)
-        with display.progress(len(work), len(work) - len(left), errors) as (observe, done):
-            runner.execute(folder, work, models, observe, lambda text: errors.print(display.safe(text)), done)
-    store.write_scores(folder.folder)
-    report = write_report(folder.folder)
+    mine = work if place.count == 1 else [job for batch in left for job in batch]
+    shown = errors if place.first else display.console(StringIO())  # one process's progress is enough to look at
+    shown.print("loading models" if place.count == 1 else f"loading models; this process has {len(mine)} of {len(work)} images")
+    models = runner.load_models(configuration.check(run.config))
+    before = sum(jobs.key(job, run.config) in finished for job in mine)
+    with display.progress(len(mine), before, shown) as (observe, done):
+        runner.execute(run, left, models, observe, lambda text: errors.print(display.safe(text)), done)
+
+
+def conclude(folder: Path) -> None:
+    """One ledger, the table of scores, the report, and what is said at the end."""
+    store.fold(folder)
+    store.write_scores(folder)
+    report = write_report(folder)
     screen = display.console()
-    screen.print(display.closing_table(store.ledger(folder.folder), folder.folder))
+    screen.print(display.closing_table(store.ledger(folder), folder))
     screen.print(f"report: {report}")
 
 
-def started(args: Namespace) -> tuple[Run, list[Job], Config]:
+def started(args: Namespace) -> Run:
     """A new run: everything that can be wrong with the request is checked before the folder is made."""
     config = configuration.load(args.preset, args.set)
     work = requested(args)
     out = Path(args.out) if args.out else fresh(RUNS)
-    return store.create(out, config.tree, config.presets, work), work, config
+    return store.create(out, config.tree, config.presets, work)
 
 
-def resumed(args: Namespace) -> tuple[Run, list[Job], Config]:
+def resumed(args: Namespace) -> Run:
     """A run that goes on: what is left out on the command line is taken from its folder, what is given must agree with it."""
     folder = Path(args.out) if args.out else newest(RUNS)
     old, work = store.reopen(folder)
@@ -53,7 +82,8 @@ def resumed(args: Namespace) -> tuple[Run, list[Job], Config]:
     if args.prompt or args.prompts or args.images or args.seed is not None:
         work = requested(args)
         store.keep_jobs(old, work)
-    return old, work, configuration.check(old.config)
+    configuration.check(old.config)
+    return old
 
 
 def requested(args: Namespace) -> list[Job]:
