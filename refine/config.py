@@ -27,7 +27,7 @@ from refine.trees import ROLES, Tree, merge, parse_override
 PARTS: Mapping[str, Callable[..., Any]] = {"gate": Gate, "budget": Budget}
 TOP: Mapping[str, tuple[Any, Any]] = {"batch": (int, 8), "device": (str, "auto")}
 KEYS = (*ROLES, "rewards", *PARTS, *TOP)
-FALLBACK: Mapping[str, str] = {"reviser": "template", "policy": "rules"}
+FALLBACK: Mapping[str, str] = {"reviser": "template", "policy": "auto"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,34 @@
 """Keep a repair only if it is measurably better.
 
-A repair passes when (architecture, rule 6)
+A repair passes under the rule ``better`` when (architecture, rule 6)
   1. the controller's artifact mass inside the repaired mask falls by at least ``fall``,
   2. the mass outside the mask does not rise by more than ``rise`` of the image,
   3. the whole image's mass falls,
   4. no reward drops below the better of the current and the first image by more than its noise,
      on the whole image and on the repaired crop.
 Because 3 and 4 compare with the first image too, the result of a loop is never worse than its input by these measures.
+
+The other rules are control arms of benchmarks:
+  reward   the candidate that the rewards like best, if they like it better than the current image (best of n)
+  off      always the cleanest candidate
+  random   any one candidate, with probability ``rate`` per attempt
+Under every rule, a candidate that cannot be judged (a score missing or not a number, a picture of one flat colour) never passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 
+from refine.errors import unknown
 from refine.regions import heat_in
-from refine.types import Candidate, Mask, Scores, Verdict
+from refine.seeds import chance, derive
+from refine.types import Candidate, Image, Mask, Scores, Verdict
 
+Rule = Literal["better", "reward", "off", "random"]
 ACCEPTED = "better"
 REASONS = {
     ACCEPTED: "the fault is gone or much smaller, and nothing else got worse",
@@ -26,32 +36,63 @@ REASONS = {
     "new-fault": "a fault appeared outside the mask",
     "reward-drop": "a preference reward fell by more than its noise",
     "crop-reward-drop": "a preference reward of the repaired crop fell by more than its noise",
-    "not-finite": "a score is not a number",
-    "blank": "the candidate is one flat colour",
+    "not-finite": "a score is missing or not a number",
+    "blank": "the generator gave one flat colour",
+    "reward-rose": "the rewards like it better (rule reward)",
+    "reward-not-higher": "the rewards do not like it better (rule reward)",
+    "ungated": "accepted without a test (rule off)",
+    "drawn": "accepted by lot (rule random)",
+    "not-drawn": "rejected by lot (rule random)",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Thresholds of the test. ``noise``: per reward, the largest drop that means nothing (absent: 0)."""
+    """Margins of the test. ``noise``: per reward, the largest drop that means nothing (absent: 0), also the unit in which rewards are added
+    up (absent: 1). ``crop_noise``: the same for scores of a crop (absent: as ``noise``). ``rate`` and ``seed`` are those of the lot.
+    """
 
     fall: float = 0.3
     rise: float = 0.001
     noise: Mapping[str, float] = field(default_factory=dict)
+    crop_noise: Mapping[str, float] = field(default_factory=dict)
+    rule: Rule = "better"
+    rate: float = 0.5
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fall <= 1:
-            raise ValueError(f"gate.fall is {self.fall}; it is a share, from 0 to 1.")
-        if self.rise < 0 or any(margin < 0 for margin in self.noise.values()):
-            raise ValueError(f"gate.rise is {self.rise} and gate.noise {dict(self.noise)}; neither may be negative.")
+        for name in ("fall", "rise", "rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"gate.{name} is {getattr(self, name)}; it is a share, so it lies in 0 to 1.")
+        for kind in ("noise", "crop_noise"):
+            if wrong := [name for name, value in getattr(self, kind).items() if not value >= 0]:
+                raise ValueError(f"gate.{kind} of {', '.join(wrong)} must be 0 or more.")
+        if self.rule not in get_args(Rule):
+            raise ValueError(unknown("gate.rule", str(self.rule), get_args(Rule)))
+
+    def choose(
+        self, first: Candidate, before: Candidate, options: Sequence[Candidate], mask: Mask | None
+    ) -> tuple[tuple[Verdict, ...], int | None]:
+        """One verdict per option, and the option to keep (None: the image before). Of those accepted, the cleanest is kept (least
+        artifact mass, then rewards); under the rule ``reward`` the best liked."""
+        verdicts = tuple(self.judge(first, before, option, mask) for option in options)
+        if self.rule == "random":
+            verdicts = self._by_lot(before, options, verdicts)
+        order = {
+            index: (0.0 if self.rule == "reward" else option.critique.mass, -verdict.numbers["gain"], index)
+            for index, (option, verdict) in enumerate(zip(options, verdicts, strict=True))
+            if verdict.accepted
+        }
+        return verdicts, min(order, key=order.__getitem__, default=None)
 
     def judge(self, first: Candidate, before: Candidate, after: Candidate, mask: Mask | None) -> Verdict:
-        """Compare ``after`` with the image it would replace and with the first one. ``mask`` None: a whole new image."""
+        """Compare a candidate with the image it would replace, and with the first one. ``mask``: pixels it may change (None: all)."""
         numbers = self.measure(before, after, mask)
-        numbers |= drops("drop", self.floor(first.scores, before.scores), after.scores)
+        numbers |= drops("drop", floor(first.scores, before.scores), after.scores)
         numbers |= drops("crop_drop", before.crop_scores, after.crop_scores)
+        numbers["gain"] = sum((after.scores.get(k, np.nan) - v) / (self.noise.get(k) or 1.0) for k, v in before.scores.items())
         reason = self.reason(numbers, after)
-        return Verdict(reason == ACCEPTED, reason, numbers)
+        return Verdict(reason in (ACCEPTED, "reward-rose", "ungated"), reason, numbers)
 
     @staticmethod
     def measure(before: Candidate, after: Candidate, mask: Mask | None) -> dict[str, float]:
@@ -65,41 +106,55 @@ class Gate:
             "outside_after": total[1] - inside[1],
         }
 
-    @staticmethod
-    def floor(first: Scores, before: Scores) -> dict[str, float]:
-        """Per reward, the better of two images."""
-        return {name: max(first[name], score) for name, score in before.items()}
-
     def reason(self, numbers: Mapping[str, float], after: Candidate) -> str:
-        """The first rule that is broken, or ``better``."""
-        pixels = after.image.width * after.image.height
-        rise = numbers["outside_after"] - numbers["outside_before"]
-        fell = numbers["inside_before"] - numbers["inside_after"]
+        """The first rule that is broken, or why it is accepted. A lot is drawn later: ``random`` answers like ``off``."""
         if not all(np.isfinite(value) for value in numbers.values()):
             return "not-finite"
-        if not np.ptp(np.asarray(after.image), axis=(0, 1)).any():
+        if after.blank or is_flat(after.image):
             return "blank"
+        if self.rule == "reward":
+            return "reward-rose" if numbers["gain"] > 0 else "reward-not-higher"
+        return self._better(numbers, after.image.width * after.image.height) if self.rule == "better" else "ungated"
+
+    def _better(self, numbers: Mapping[str, float], pixels: int) -> str:
+        rise = numbers["outside_after"] - numbers["outside_before"]
+        fell = numbers["inside_before"] - numbers["inside_after"]
         if fell <= 0 or fell < self.fall * numbers["inside_before"]:
             return "fault-remains"
         if rise > self.rise * pixels or rise >= fell:
             return "new-fault"
-        if self.too_low(numbers, "drop"):
+        if too_low(numbers, "drop", self.noise):
             return "reward-drop"
-        return "crop-reward-drop" if self.too_low(numbers, "crop_drop") else ACCEPTED
+        return "crop-reward-drop" if too_low(numbers, "crop_drop", {**self.noise, **self.crop_noise}) else ACCEPTED
 
-    def too_low(self, numbers: Mapping[str, float], kind: str) -> bool:
-        """True where a drop of this kind exceeds the reward's noise."""
-        prefix = f"{kind}:"
-        named = {key.removeprefix(prefix): value for key, value in numbers.items() if key.startswith(prefix)}
-        return any(drop > self.noise.get(name, 0.0) for name, drop in named.items())
+    def _by_lot(self, before: Candidate, options: Sequence[Candidate], verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+        """At most one of the options that can be judged is accepted, with probability ``rate``."""
+        able = [index for index, verdict in enumerate(verdicts) if verdict.accepted]
+        place = (before.seed, *(option.seed for option in options))
+        lucky = able[derive(self.seed, "which", *place) % len(able)] if able and chance(self.seed, *place) < self.rate else None
+        return tuple(
+            replace(verdict, accepted=index == lucky, reason="drawn" if index == lucky else "not-drawn") if index in able else verdict
+            for index, verdict in enumerate(verdicts)
+        )
+
+
+def floor(first: Scores, before: Scores) -> dict[str, float]:
+    """Per reward, the better of two images; not a number where one of them has none."""
+    return {name: float(np.maximum(first.get(name, np.nan), score)) for name, score in before.items()}
 
 
 def drops(kind: str, before: Scores, after: Scores) -> dict[str, float]:
-    """How far each reward fell (negative: it rose), keyed ``kind:reward``."""
-    return {f"{kind}:{name}": score - after[name] for name, score in before.items()}
+    """How far each reward fell (negative: it rose), keyed ``kind:reward``; not a number where a score is missing."""
+    return {f"{kind}:{name}": before.get(name, np.nan) - after.get(name, np.nan) for name in {**before, **after}}
 
 
-def best_of(options: list[tuple[int, Candidate, Verdict]]) -> int | None:
-    """The accepted option with the least artifact mass left; rewards break ties. None where nothing was accepted."""
-    accepted = [(option.critique.mass, -sum(option.scores.values()), index) for index, option, verdict in options if verdict.accepted]
-    return min(accepted)[2] if accepted else None
+def too_low(numbers: Mapping[str, float], kind: str, noise: Mapping[str, float]) -> bool:
+    """True where a drop of this kind exceeds the reward's noise."""
+    prefix = f"{kind}:"
+    named = {key.removeprefix(prefix): value for key, value in numbers.items() if key.startswith(prefix)}
+    return any(drop > noise.get(name, 0.0) for name, drop in named.items())
+
+
+def is_flat(image: Image) -> bool:
+    """True for a picture of one colour: what a safety checker puts in place of an image."""
+    return all(low == high for low, high in image.convert("RGB").getextrema())  # type: ignore[misc]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from refine import stages
-from refine.gate import Gate, best_of
+from refine.gate import Gate
 from refine.policy import Budget, Policy
 from refine.stages import Event, Models, Trial
 from refine.types import Attempt, Candidate, Image, Record, Region, Round, Stop
@@ -41,49 +41,51 @@ def run(
     gate: Gate = Gate(),
     budget: Budget = Budget(),
     observe: Callable[[Event], None] = stages.ignore,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[Record]:
     """Refine one image per prompt (drawn from its seed, or given). Equal inputs and batch give equal bytes.
 
-    Raises InputError where the lists do not match. The best image of each record is never worse than its first by the gate.
+    Raises InputError where the lists do not match, or where the budget does not pay for the first draw. Under the gate's rule ``better``
+    the best image of each record is never worse than its first by the gate's measures.
     """
-    began = time.monotonic()
+    began, gate = clock(), policy.gated(gate)
+    stages.check(policy, models, budget, images is None or None in images)
     firsts, costs = stages.begin(prompts, seeds, images, models, observe)
     walks = [Walk(p, s, first, first, cost) for p, s, first, cost in zip(prompts, seeds, firsts, costs, strict=True)]
-    for turn in range(budget.rounds):
+    for turn in range(policy.turns(budget)):
         for walk in walks:
-            decide(walk, policy)
+            decide(walk, policy, models)
         critiques = {id(walk): walk.best.critique for walk in walks}
         open_walks = [walk for walk in walks if not walk.stopped]
         while waiting := [walk for walk in open_walks if walk.queue and not walk.stopped]:
-            pairs = [(walk, trial) for walk in waiting if (trial := next_trial(walk, turn, policy, models, budget, began))]
-            proposals = stages.propose([trial for _, trial in pairs], models, observe, turn + 1)
-            for (walk, trial), options in zip(pairs, proposals, strict=True):
+            elapsed, total = clock() - began, sum(walk.spent for walk in walks)
+            purses = [budget.purse(walk.spent, elapsed, total, len(waiting)) for walk in waiting]
+            asked = [(walk, next_trial(walk, turn, policy, models, purse)) for walk, purse in zip(waiting, purses, strict=True)]
+            paid = [walk for walk, trial in asked if trial]
+            proposals = stages.propose([trial for _, trial in asked if trial], models, observe, turn + 1)
+            for walk, (trial, options) in zip(paid, proposals, strict=True):
                 settle(walk, trial, options, gate)
         for walk in open_walks:
             if walk.attempts:
                 walk.rounds += (Round(turn, critiques[id(walk)], tuple(walk.attempts)),)
                 walk.attempts = []
-    seconds = (time.monotonic() - began) / max(1, len(walks))
-    return [finish(walk, policy, seconds) for walk in walks]
+    return [finish(walk, policy, models, (clock() - began) / len(walks)) for walk in walks]
 
 
-def decide(walk: Walk, policy: Policy) -> None:
+def decide(walk: Walk, policy: Policy, models: Models) -> None:
     """Ask the policy; queue the regions (None: the whole image) or note why the walk ends."""
     if walk.stopped:
         return
-    answer = policy.decide(walk.best, walk.rounds)
+    answer = policy.decide(walk.best, walk.rounds, models.truth)
     if isinstance(answer, Stop):
         walk.stopped = answer.reason
     else:
         walk.queue = list(answer)
 
 
-def next_trial(walk: Walk, turn: int, policy: Policy, models: Models, budget: Budget, began: float) -> Trial | None:
-    """The next repair of a walk, cut to what its budget still pays for; None, and the walk stops, where it pays for nothing."""
-    target = walk.queue.pop(0)
-    late = budget.seconds is not None and time.monotonic() - began >= budget.seconds
-    purse = None if budget.evaluations is None else budget.evaluations - walk.spent
-    trial = None if late else stages.trial(walk.prompt, walk.seed, (turn, len(walk.attempts)), walk.best, target, policy, models, purse)
+def next_trial(walk: Walk, turn: int, policy: Policy, models: Models, purse: int | None) -> Trial | None:
+    """The next repair of a walk, cut to what its purse pays for; None, and the walk stops, where it pays for nothing."""
+    trial = stages.trial(walk.prompt, walk.seed, (turn, len(walk.attempts)), walk.best, walk.queue.pop(0), policy, models, purse)
     if trial is None:
         walk.stopped, walk.queue = "budget", []
     return trial
@@ -91,9 +93,8 @@ def next_trial(walk: Walk, turn: int, policy: Policy, models: Models, budget: Bu
 
 def settle(walk: Walk, trial: Trial, options: Sequence[Candidate], gate: Gate) -> None:
     """Judge the candidates, keep the best accepted one (or the old pixels), and write down all of it."""
-    before, mask = trial.before, trial.where.mask if trial.where else None
-    verdicts = tuple(gate.judge(walk.first, before, option, mask) for option in options)
-    kept = best_of([(index, option, verdict) for index, (option, verdict) in enumerate(zip(options, verdicts, strict=True))])
+    before, mask = trial.before, trial.where.touched if trial.where else None
+    verdicts, kept = gate.choose(walk.first, before, options, mask)
     proof = stages.prove(before.image, options, mask)
     walk.spent += trial.cost
     walk.attempts.append(Attempt(trial.action, tuple(options), verdicts, kept, mask, proof))
@@ -101,10 +102,10 @@ def settle(walk: Walk, trial: Trial, options: Sequence[Candidate], gate: Gate) -
         walk.best = options[kept]
 
 
-def finish(walk: Walk, policy: Policy, seconds: float) -> Record:
+def finish(walk: Walk, policy: Policy, models: Models, seconds: float) -> Record:
     """The record of a walk; one that ran out of rounds is asked once more whether it is clean."""
     if not walk.stopped:
-        decide(walk, policy)
+        decide(walk, policy, models)
     return Record(walk.prompt, walk.seed, walk.first, walk.best, walk.rounds, walk.stopped or "rounds", walk.spent, seconds)
 
 

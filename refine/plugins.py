@@ -8,12 +8,12 @@ the signature of that callable is the plugin's configuration schema.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -38,7 +38,16 @@ TABLE: Mapping[str, Mapping[str, str]] = {
         "likeness": "refine.stilllife.oracle:Likeness",
     },
     "reviser": {"template": "refine.reviser:TemplateReviser"},
-    "policy": {"rules": "refine.policy:Policy"},
+    "policy": {
+        "auto": "refine.policies:auto",
+        "inpaint": "refine.policies:inpaint",
+        "redraw": "refine.policies:redraw",
+        "paper-inpaint": "refine.policies:paper_inpaint",
+        "paper-regenerate": "refine.policies:paper_regenerate",
+        "best-of-n": "refine.policies:best_of_n",
+        "random-mask": "refine.policies:random_mask",
+        "oracle-mask": "refine.policies:oracle_mask",
+    },
 }
 
 # What an object must offer to play the role.
@@ -71,7 +80,7 @@ def names(kind: str) -> dict[str, str]:
     return offered | dict(TABLE[kind])
 
 
-@cache
+@functools.cache
 def _entry_points() -> tuple[Any, ...]:
     return tuple(entry_points(group=GROUP))
 
@@ -110,7 +119,12 @@ def _attribute(kind: str, holder: Any, target: str, path: str) -> Any:
 
 
 def schema(make: Callable[..., Any]) -> dict[str, Parameter]:
-    """The arguments that can be configured, by name. ``*args`` and ``**kwargs`` are not: what has no name cannot be checked."""
+    """The arguments that can be configured, by name. ``*args`` and ``**kwargs`` are not: what has no name cannot be checked.
+
+    What a ``functools.partial`` binds is no argument any more.
+    """
+    if isinstance(make, functools.partial):
+        return {name: one for name, one in schema(make.func).items() if name not in make.keywords}
     hints = typing.get_type_hints(vars(make)["__init__"] if inspect.isclass(make) and "__init__" in vars(make) else make)
     factories = _factories(make)
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -1,62 +1,129 @@
-"""What to do next with one image: repair regions, draw it again, or stop."""
+"""What to do next with one image: repair regions, draw it again, or stop. The named policies are in ``refine.policies``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import floor
 from typing import Literal, get_args
 
 from refine import regions
 from refine.errors import unknown
-from refine.types import Candidate, Critique, Region, Round, Stop
+from refine.gate import Gate, Rule
+from refine.seeds import derive
+from refine.types import Candidate, Controller, Critique, Region, Round, Stop
 
 Route = Literal["auto", "inpaint", "redraw"]
+Masks = Literal["found", "random", "true"]
+Wording = Literal["revised", "user", "defect"]
 REJECTED_BEFORE_REDRAW = 1
+ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Where the loop ends at the latest; None is no limit. ``evaluations`` are of the denoiser, per image, first draw included."""
+    """Where the loop ends at the latest; None is no limit.
 
-    rounds: int = 2
+    rounds: None leaves it to the policy (2, where it has no number of its own). evaluations: of the denoiser, per image, first draw
+    included. seconds: of all images that walk together; no repair is begun that would end later at the pace measured so far.
+    """
+
+    rounds: int | None = None
     evaluations: int | None = None
     seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("rounds", "evaluations", "seconds"):
             value = getattr(self, name)
-            if value is not None and value < 0:
+            if value is not None and not value >= 0:
                 raise ValueError(f"budget.{name} is {value}; it must be 0 or more.")
+
+    def purse(self, spent: int, elapsed: float, total: int, waiting: int) -> int | None:
+        """Denoiser evaluations that one image may still spend; None is no limit.
+
+        spent: by this image so far. total: by all images, in ``elapsed`` seconds: their ratio is the pace, inspections included. What the
+        clock leaves is shared among the ``waiting`` images. Before anything was painted there is no pace, and the first repair is free.
+        """
+        limits = [] if self.evaluations is None else [self.evaluations - spent]
+        if self.seconds is not None:
+            left = self.seconds - elapsed
+            if left <= 0:
+                return 0
+            if total:
+                limits.append(floor(left * total / (elapsed * waiting)) if elapsed > 0 else total)
+        return min(limits, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules of repair (architecture, rules 1-5, 8, 9). Areas are fractions of the image, lengths are pixels."""
+    """The rules of repair as data (architecture, rules 1-5, 8, 9). Areas are fractions of the image, lengths are pixels.
+
+    route       repaint regions, draw the whole image again, or choose by area and failures
+    masks       which regions: those found; control: the same shapes at random places; ceiling: those of ``Models.truth``
+    threshold, min_area, top_k                   which findings count, and how many per round
+    crop        repaint a crop at the model's native size (off: the whole image); crop_scale × the mask's box, at least crop_least
+    dilation    the mask grows by this share of its box, at least least_dilation, at least frame_dilation × the image's longer side
+    feather     soft edge inside the mask, at the model's native scale (0: hard)
+    match_colour  take the tint of the VAE's round trip out of the painted crop
+    restore     put the original pixels back outside the mask
+    wording     revised: by the reviser, in positive words; user: the user's own; defect: names the fault (as published)
+    drift       revise the last prompt instead of the user's
+    strengths, seeds                             one candidate per strength and seed, the strongest change first
+    redraw_area, redraws                         wider damage is drawn again, so many candidates
+    patience    rounds without an accepted repair before it stops
+    rounds      the policy's own number of rounds (None: the budget's)
+    until_clean stop where no fault is left
+    rule        how candidates are accepted (None: by the gate's own rule)
+    """
 
     route: Route = "auto"
+    masks: Masks = "found"
     threshold: float = 0.5
     min_area: float = 0.001
     top_k: int = 4
+    crop: bool = True
     crop_scale: float = 2.0
     crop_least: int = 256
     dilation: float = 0.03
     least_dilation: float = 4.0
+    frame_dilation: float = 0.0
     feather: float = 4.0
+    match_colour: bool = True
+    restore: bool = True
+    wording: Wording = "revised"
+    drift: bool = False
     strengths: tuple[float, ...] = (0.85, 0.6, 0.4)
+    seeds: int = 1
     redraw_area: float = 0.3
     redraws: int = 2
     patience: int = 2
+    rounds: int | None = None
+    until_clean: bool = True
+    rule: Rule | None = None
 
     def __post_init__(self) -> None:
-        if self.route not in get_args(Route):
-            raise ValueError(unknown("route", str(self.route), get_args(Route)))
+        for name, listed in (("route", get_args(Route)), ("masks", get_args(Masks)), ("wording", get_args(Wording))):
+            if getattr(self, name) not in listed:
+                raise ValueError(unknown(f"policy.{name}", str(getattr(self, name)), listed))
         wrong = [strength for strength in self.strengths if not 0 < strength <= 1]
         if wrong or not self.strengths:
             raise ValueError(f"policy.strengths is {list(self.strengths)}; it needs at least one number above 0 and at most 1.")
-        for name in ("threshold", "min_area", "dilation", "least_dilation", "feather", "redraw_area", "top_k", "redraws", "patience"):
-            if getattr(self, name) < 0:
+        for name in ("threshold", "min_area", "dilation", "least_dilation", "frame_dilation", "feather", "redraw_area"):
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"policy.{name} is {getattr(self, name)}; it must be 0 or more.")
-        if self.crop_scale < 1:
+        for name in ("top_k", "seeds", "redraws", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"policy.{name} is {getattr(self, name)}; it must be 1 or more.")
+        if not self.crop_scale >= 1:
             raise ValueError(f"policy.crop_scale is {self.crop_scale}; a crop must hold its region, so it is 1 or more.")
+
+    def turns(self, budget: Budget) -> int:
+        """How many rounds at most."""
+        given = [rounds for rounds in (self.rounds, budget.rounds) if rounds is not None]
+        return min(given, default=ROUNDS)
+
+    def gated(self, gate: Gate) -> Gate:
+        """The gate with the acceptance rule that this policy insists on."""
+        return gate if self.rule is None else replace(gate, rule=self.rule)
 
     def faults(self, critique: Critique) -> list[Region]:
         """The regions worth repairing, largest mass first."""
@@ -69,10 +136,20 @@ class Policy:
             least_dilation=self.least_dilation,
         )
 
-    def decide(self, best: Candidate, rounds: tuple[Round, ...]) -> Stop | tuple[Region | None, ...]:
+    def targets(self, best: Candidate, turn: int, truth: Controller | None) -> list[Region]:
+        """The regions to repair now. ``truth`` is asked by ``masks="true"`` alone."""
+        if self.masks == "true":
+            assert truth is not None, "checked when the loop begins"
+            return self.faults(truth.inspect([best.image])[0])
+        found = self.faults(best.critique)
+        if self.masks == "found":
+            return found
+        return [regions.scatter(region, derive(best.seed, "scatter", turn, place)) for place, region in enumerate(found)]
+
+    def decide(self, best: Candidate, rounds: tuple[Round, ...], truth: Controller | None = None) -> Stop | tuple[Region | None, ...]:
         """Stop, or what to repair one after the other; a single None stands for the whole image (draw it again)."""
-        faults = self.faults(best.critique)
-        if not faults:
+        faults = self.targets(best, len(rounds), truth)
+        if not faults and self.until_clean:
             return Stop("clean")
         losing = rejected_in_a_row(rounds)
         if losing >= self.patience:

@@ -71,6 +71,17 @@ def parts(region: Region, min_pixels: float) -> list[Region]:
     return [replace(region, mask=mask) for mask in masks if mask.sum() >= min_pixels]
 
 
+def scatter(region: Region, seed: int) -> Region:
+    """The region moved to a random place where all of it lies in the image: same shape, same size, same words."""
+    x0, y0, x1, y1 = box_of(region.mask)
+    height, width = region.mask.shape
+    rng = np.random.default_rng(seed)
+    x, y = int(rng.integers(width - (x1 - x0) + 1)), int(rng.integers(height - (y1 - y0) + 1))
+    mask = np.zeros_like(region.mask)
+    mask[y : y + y1 - y0, x : x + x1 - x0] = region.mask[y0:y1, x0:x1]
+    return replace(region, mask=mask)
+
+
 def margin(mask: Mask, share: float, least: float) -> float:
     """How far to dilate a mask: ``share`` of its box's longer side, at least ``least`` pixels."""
     x0, y0, x1, y1 = box_of(mask)

@@ -2,42 +2,63 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from refine import regions
 from refine.policy import Policy
-from refine.types import Box, Generator, Image, Inpaint, InpaintJob, Mask, Redraw
+from refine.types import Box, Candidate, Generator, Image, Inpaint, InpaintJob, Mask, Redraw, Region, Reviser, Revision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """Where one repair happens: the crop, its working size, the pixels that may change and how much (frame: the image)."""
+    """Where one repair happens (frame: the image): the crop, its working size, the mask to repaint, and how the result goes back.
+
+    ``alpha``: how much of the painted crop each pixel takes (None: everything, inside the mask and outside).
+    """
 
     box: Box
     size: tuple[int, int]
     mask: Mask
-    alpha: regions.Alpha
+    alpha: regions.Alpha | None
+    match_colour: bool = True
+
+    @property
+    def touched(self) -> Mask | None:
+        """Pixels that the repair may change; None: all."""
+        return None if self.alpha is None else self.mask
 
 
-def derive(seed: int, *path: int | str) -> int:
-    """A 31-bit seed for one draw of many, from the image's seed and where in its story the draw happens."""
-    digest = hashlib.blake2b(repr((seed, *path)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 33
+def words(prompt: str, best: Candidate, target: Region | None, policy: Policy, reviser: Reviser) -> Revision:
+    """What the repair asks for. ``prompt`` is the user's own; ``target`` None: a whole new image."""
+    if policy.wording == "user":
+        return Revision(prompt)
+    if policy.wording == "defect":
+        return Revision("; ".join(named(region) for region in ([target] if target is not None else best.critique.regions)) or prompt)
+    return reviser.revise(best.prompt if policy.drift else prompt, best.critique, target)
+
+
+def named(region: Region) -> str:
+    """The published way to ask: the fault itself in the positive prompt, to be avoided."""
+    fault = f"{region.phrase}, {region.explanation}" if region.explanation else region.phrase
+    return f"Without this fault: {fault.rstrip('.')}. Painted as it should look, carefully and realistically."
 
 
 def plan(action: Inpaint, image: Image, policy: Policy, generator: Generator) -> Plan:
     """Dilate and fill the mask, choose the crop around it, and feather the edge."""
     mask = action.region.mask
-    reach = regions.margin(mask, policy.dilation, policy.least_dilation)
+    reach = max(regions.margin(mask, policy.dilation, policy.least_dilation), policy.frame_dilation * max(image.size))
     mask = regions.fill(regions.dilate(mask, reach))
-    box = regions.crop_box(regions.box_of(mask), image.size, scale=policy.crop_scale, least=policy.crop_least)
+    box = (0, 0, *image.size)
+    if policy.crop:
+        box = regions.crop_box(regions.box_of(mask), image.size, scale=policy.crop_scale, least=policy.crop_least)
     size = regions.working_size(box, generator.native_size, generator.grid)
+    if not policy.restore:
+        return Plan(box, size, mask, None, policy.match_colour)
     feather = policy.feather * min(1.0, (box[2] - box[0]) / size[0])
     alpha = regions.feather(mask, feather)
-    return Plan(box, size, alpha > 0, alpha)
+    return Plan(box, size, alpha > 0, alpha, policy.match_colour)
 
 
 def job(where: Plan, action: Inpaint, image: Image, strength: float, seed: int) -> InpaintJob:
@@ -53,11 +74,13 @@ def job(where: Plan, action: Inpaint, image: Image, strength: float, seed: int) 
 
 
 def put_back(where: Plan, image: Image, painted: Image) -> Image:
-    """The painted crop at the image's own scale and colour, blended in. Pixels outside the plan's mask keep every byte."""
+    """The painted crop at the image's own scale and colour, blended in. Pixels outside ``where.touched`` keep every byte."""
     box = where.box
     patch = regions.resize(painted, (box[2] - box[0], box[3] - box[1]))
-    patch = regions.match_colour(patch, image.crop(box), regions.cut(where.mask, box))
-    return regions.paste(image, patch, box, where.alpha)
+    if where.match_colour:
+        patch = regions.match_colour(patch, image.crop(box), regions.cut(where.mask, box))
+    everything = np.ones(where.mask.shape, np.float32)
+    return regions.paste(image, patch, box, everything if where.alpha is None else where.alpha)
 
 
 def fit(image: Image, size: tuple[int, int]) -> Image:
@@ -68,8 +91,3 @@ def fit(image: Image, size: tuple[int, int]) -> Image:
 def whole(action: Inpaint | Redraw, where: Plan | None, image: Image) -> bool:
     """True where the crop is the whole image, so that crop scores would repeat the image's."""
     return isinstance(action, Redraw) or where is None or where.box == (0, 0, *image.size)
-
-
-def unchanged(before: Image, after: Image, mask: Mask) -> bool:
-    """True where every pixel outside the mask is identical."""
-    return bool(np.array_equal(np.asarray(before)[~mask], np.asarray(after)[~mask]))

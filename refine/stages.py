@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 from refine import regions, repair
 from refine.errors import InputError
-from refine.policy import Policy
+from refine.gate import is_flat
+from refine.policy import Budget, Policy
+from refine.seeds import derive
 from refine.types import (
     Candidate,
     Controller,
@@ -27,12 +29,13 @@ from refine.types import (
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Who does the work."""
+    """Who does the work. ``truth`` knows the real faults; only a benchmark has it, and only the policy ``oracle-mask`` asks it."""
 
     generator: Generator
     controller: Controller
     rewards: tuple[Reward, ...]
     reviser: Reviser
+    truth: Controller | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,15 @@ class Trial:
 
 def ignore(event: Event) -> None:
     """The observer that does nothing."""
+
+
+def check(policy: Policy, models: Models, budget: Budget, drawn: bool) -> None:
+    """Raises InputError where the policy or the budget cannot work with these models."""
+    if policy.masks == "true" and models.truth is None:
+        raise InputError("The policy oracle-mask needs the true masks, which only a benchmark on faults of its own making has.")
+    price = models.generator.cost() if drawn else 0
+    if budget.evaluations is not None and budget.evaluations < price:
+        raise InputError(f"budget.evaluations is {budget.evaluations}, but one image takes {price} to draw. Give that much, or more.")
 
 
 def begin(
@@ -115,45 +127,46 @@ def trial(
 ) -> Trial | None:
     """What to try for one region (None: the whole image); as many candidates as ``purse`` evaluations pay for, None for none."""
     generator = models.generator
-    revision = models.reviser.revise(prompt, best.critique, target)
+    revision = repair.words(prompt, best, target, policy, models.reviser)
     text, dropped = generator.fits(revision.prompt)
     negative, _ = generator.fits(revision.negative_prompt)
     action = Inpaint(target, text, negative, dropped) if target is not None else Redraw(text, negative, dropped)
-    strengths: Sequence[float | None] = policy.strengths if target is not None else [None] * policy.redraws
+    strengths: Sequence[float | None] = policy.strengths * policy.seeds if target is not None else [None] * policy.redraws
     draws: list[tuple[float | None, int]] = []
     cost = 0
     for index, strength in enumerate(strengths):
         price = generator.cost(strength)
         if purse is not None and cost + price > purse:
             continue
-        draws.append((strength, repair.derive(seed, *path, index)))
+        draws.append((strength, derive(seed, *path, index)))
         cost += price
-    where = repair.plan(action, best.image, policy, generator) if isinstance(action, Inpaint) else None
+    where = repair.plan(action, best.image, policy, generator) if draws and isinstance(action, Inpaint) else None
     return Trial(prompt, action, where, best, tuple(draws), cost) if draws else None
 
 
-def propose(trials: Sequence[Trial], models: Models, observe: Callable[[Event], None], turn: int) -> list[list[Candidate]]:
-    """Paint, inspect and score all candidates of all trials; one list per trial."""
+def propose(trials: Sequence[Trial], models: Models, observe: Callable[[Event], None], turn: int) -> list[tuple[Trial, list[Candidate]]]:
+    """Paint, inspect and score all candidates of all trials. Each trial comes back with the image it starts from scored on its crop."""
     if not trials:
         return []
     trials = with_crop_scores(trials, models, observe, turn)
     flat = [(trial, strength, seed) for trial in trials for strength, seed in trial.draws]
     observe(Event("repair", 0, len(flat), turn))
-    images = paint(flat, models.generator)
+    painted = paint(flat, models.generator)
+    images = [image for image, _ in painted]
     observe(Event("repair", len(flat), len(flat), turn))
     critiques, scores = examine(images, [trial.prompt for trial, _, _ in flat], models, observe, turn)
     crops = crop_scores([(trial, image) for (trial, _, _), image in zip(flat, images, strict=True)], models, observe, turn)
     made = [
-        Candidate(image, trial.action.prompt, seed, critique, score, strength, trial.where.box if trial.where else None, crop)
-        for (trial, strength, seed), image, critique, score, crop in zip(flat, images, critiques, scores, crops, strict=True)
+        Candidate(image, trial.action.prompt, seed, critique, score, strength, trial.where.box if trial.where else None, crop, blank)
+        for (trial, strength, seed), (image, blank), critique, score, crop in zip(flat, painted, critiques, scores, crops, strict=True)
     ]
     rest = iter(made)
-    return [[next(rest) for _ in trial.draws] for trial in trials]
+    return [(trial, [next(rest) for _ in trial.draws]) for trial in trials]
 
 
-def paint(flat: Sequence[tuple[Trial, float | None, int]], generator: Generator) -> list[Image]:
-    """All repaints in one call, all redraws in another; results in the order asked."""
-    done: dict[int, Image] = {}
+def paint(flat: Sequence[tuple[Trial, float | None, int]], generator: Generator) -> list[tuple[Image, bool]]:
+    """All repaints in one call, all redraws in another; each finished image, and whether the generator's own picture was blank."""
+    done: dict[int, tuple[Image, bool]] = {}
     jobs: dict[int, InpaintJob] = {}
     redraws: list[int] = []
     for index, (trial, strength, seed) in enumerate(flat):
@@ -166,13 +179,13 @@ def paint(flat: Sequence[tuple[Trial, float | None, int]], generator: Generator)
     for index, painted in zip(jobs, generator.inpaint(list(jobs.values())) if jobs else [], strict=True):
         trial = flat[index][0]
         assert trial.where is not None
-        done[index] = repair.put_back(trial.where, trial.before.image, painted)
+        done[index] = repair.put_back(trial.where, trial.before.image, painted), is_flat(painted)
     actions = [flat[index][0].action for index in redraws]
     drawn = (
         generator.draw([a.prompt for a in actions], [flat[i][2] for i in redraws], [a.negative_prompt for a in actions]) if redraws else []
     )
     for index, image in zip(redraws, drawn, strict=True):
-        done[index] = repair.fit(image, flat[index][0].before.image.size)
+        done[index] = repair.fit(image, flat[index][0].before.image.size), is_flat(image)
     return [done[index] for index in range(len(flat))]
 
 
@@ -182,9 +195,7 @@ def with_crop_scores(trials: Sequence[Trial], models: Models, observe: Callable[
     return [replace(trial, before=replace(trial.before, crop_scores=crop)) for trial, crop in zip(trials, scores, strict=True)]
 
 
-def crop_scores(
-    pairs: Sequence[tuple[Trial, Image]], models: Models, observe: Callable[[Event], None], turn: int
-) -> list[Scores]:
+def crop_scores(pairs: Sequence[tuple[Trial, Image]], models: Models, observe: Callable[[Event], None], turn: int) -> list[Scores]:
     """Every reward on every repaired crop; empty where the crop is the whole image."""
     small = [i for i, (trial, image) in enumerate(pairs) if not repair.whole(trial.action, trial.where, image)]
     crops = [pairs[i][1].crop(where.box) for i in small if (where := pairs[i][0].where) is not None]
@@ -193,7 +204,7 @@ def crop_scores(
 
 
 def prove(before: Image, options: Sequence[Candidate], mask: Mask | None) -> str | None:
-    """The hash of the pixels outside the mask, the same for the image before and every candidate; None for a redraw."""
+    """The hash of the pixels outside the mask, the same for the image before and every candidate; None where all may change."""
     if mask is None:
         return None
     proof = regions.kept_hash(before, mask)

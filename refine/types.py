@@ -115,7 +115,10 @@ Action: TypeAlias = Inpaint | Redraw | Stop
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """One image that was tried, with everything it was judged on. ``box`` is the crop that was repainted (None: all of it)."""
+    """One image that was tried, with everything it was judged on. ``box`` is the crop that was repainted (None: all of it).
+
+    ``blank``: what the generator gave was one flat colour, as a safety checker gives it.
+    """
 
     image: Image
     prompt: str
@@ -125,6 +128,7 @@ class Candidate:
     strength: float | None = None
     box: Box | None = None
     crop_scores: Scores = field(default_factory=dict)
+    blank: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,10 +80,10 @@ def test_merge_keeps_the_arguments_of_an_unchanged_plugin() -> None:
 
 
 def test_all_faults_are_told_at_once_with_the_nearest_name() -> None:
-    faults = faults_of("contoller=blind", "generator.skil=1", "budget.rounds=many", "policy.route=inpant", "batch=0", "rewards.hsp={}", "x")
+    faults = faults_of("contoller=blind", "generator.skil=1", "budget.rounds=many", "policy.wording=usr", "batch=0", "rewards.hsp={}", "x")
     assert len(faults) == 7
     text = "\n".join(faults)
-    for hint in ("'controller'", "'generator.skill'", "'many'; it must be int", "'inpaint'", "at least 1", "'hps'", "key=value"):
+    for hint in ("'controller'", "'generator.skill'", "'many'; it must be int", "'user'", "at least 1", "'hps'", "key=value"):
         assert hint in text
 
 
@@ -172,7 +172,7 @@ def test_an_object_that_cannot_play_its_role_is_refused() -> None:
 
 
 def test_the_policy_is_checked_against_its_own_signature() -> None:
-    assert "policy.rout" in faults_of("policy.rout=auto")[0]
+    assert "policy.crp" in faults_of("policy.crp=true")[0]
 
 
 def test_every_shipped_preset_says_what_it_costs() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from refine.gate import Gate, best_of
+from refine.gate import Gate
 from refine.policy import Budget, Policy
 from refine.types import Candidate, Critique, Mask, Region
 
@@ -66,9 +66,8 @@ def test_a_whole_image_is_judged_as_a_whole() -> None:
 def test_the_cleanest_accepted_candidate_wins() -> None:
     gate = Gate()
     options = [candidate(box(2, 2, 5, 5)), candidate(reward=0.5), candidate(), candidate(reward=2.0)]
-    judged = [(i, option, gate.judge(BEFORE, BEFORE, option, MASK)) for i, option in enumerate(options)]
-    assert best_of(judged) == 3
-    assert best_of([judged[1]]) is None
+    assert gate.choose(BEFORE, BEFORE, options, MASK)[1] == 3
+    assert gate.choose(BEFORE, BEFORE, options[1:2], MASK)[1] is None
 
 
 @pytest.mark.parametrize(

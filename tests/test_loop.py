@@ -11,8 +11,8 @@ from refine import loop, regions
 from refine.errors import InputError
 from refine.gate import REASONS, Gate
 from refine.policy import Budget, Policy
-from refine.repair import derive
 from refine.reviser import TemplateReviser
+from refine.seeds import derive
 from refine.stages import Event, Models
 from refine.types import Inpaint, Record, Redraw
 from tests.toys import Painter, Smoothness, Spotter, picture, scratched
