@@ -38,8 +38,10 @@ class Teacher(nn.Module):
             self.differs = nn.Linear(text, len(SCENE_CLASSES))
 
     def patches(self, tokens: Tensor, batch: Batch) -> Tensor:
-        """Loss of (B·V, P, width) patch tokens: the solid's four attributes, and the damaged share."""
-        logits = self.patch(tokens.float())
+        """Loss of (B·V, 4P, width) tokens, four to a patch: the solid's four attributes, and the damaged share."""
+        side = round(tokens.shape[1] ** 0.5)
+        grid = tokens.float().transpose(1, 2).unflatten(2, (side, side))
+        logits = self.patch(F.avg_pool2d(grid, 2).flatten(2).transpose(1, 2))
         shown = classes_loss(logits[..., :-1], batch.solids.flatten(0, 1), SOLID_CLASSES)
         weight = logits.new_tensor(FAULT_WEIGHT)
         return shown + F.binary_cross_entropy_with_logits(logits[..., -1], batch.fault.flatten(0, 1), pos_weight=weight)

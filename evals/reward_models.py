@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 from transformers import (
     BertTokenizer,
     BlipTextConfig,
@@ -26,7 +25,7 @@ from refine.evals.reward_data import PATCH, SIDE
 from refine.stilllife.captions import VOCABULARY
 
 TEXT_LENGTH = 56
-WHITEN_FLOOR, WHITEN_SCALE = 0.01, 0.3
+WIDTH, LAYERS = 128, 6  # of the vision towers, as the trunk that they begin with
 
 
 def make_clip(seed: int) -> tuple[CLIPModel, CLIPTokenizer]:
@@ -46,12 +45,12 @@ def make_clip(seed: int) -> tuple[CLIPModel, CLIPTokenizer]:
         pad_token_id=0,
     )
     vision = CLIPVisionConfig(
-        hidden_size=160,
-        intermediate_size=640,
-        num_hidden_layers=4,
-        num_attention_heads=5,
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
         image_size=SIDE,
-        patch_size=PATCH,
+        patch_size=PATCH // 2,
         hidden_act="gelu",
         projection_dim=128,
     )
@@ -63,19 +62,19 @@ def make_blip(seed: int) -> tuple[ImageRewardModel, BertTokenizer]:
     """An ImageReward of 2.5 M parameters for 128 × 128 pixels, with random weights."""
     vocabulary = bert_vocabulary(VOCABULARY)
     vision = BlipVisionConfig(
-        hidden_size=160,
-        intermediate_size=640,
-        num_hidden_layers=4,
-        num_attention_heads=5,
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
         image_size=SIDE,
-        patch_size=PATCH,
+        patch_size=PATCH // 2,
         layer_norm_eps=1e-6,
         initializer_range=0.02,
     )
     text = BlipTextConfig(
         vocab_size=len(vocabulary),
         hidden_size=128,
-        encoder_hidden_size=160,
+        encoder_hidden_size=WIDTH,
         intermediate_size=512,
         num_hidden_layers=3,
         num_attention_heads=4,
@@ -91,34 +90,6 @@ def make_blip(seed: int) -> tuple[ImageRewardModel, BertTokenizer]:
         if isinstance(layer, nn.Linear):  # five default layers in a row would shrink the signal, and its gradient, to a hundredth
             nn.init.orthogonal_(layer.weight)
     return model, BertTokenizer(vocab={word: k for k, word in enumerate(vocabulary)})
-
-
-@torch.no_grad()
-def whiten(embeddings: nn.Module, pixels: Tensor) -> None:
-    """Start the patch embedding as PCA whitening of the patches of (N, 3, H, W) normalised pictures.
-
-    Every token then starts with the same share of fine detail as of flat colour; from random filters, detail is a hundred times
-    weaker, and damage is detail. The mean patch is taken off in the position embedding, which works with and without a bias.
-    """
-    filters, positions = _parameter(embeddings, "patch_embedding.weight"), _positions(embeddings)
-    patches = F.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
-    mean = patches.mean(0)
-    values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
-    count = len(filters)
-    whitening = (vectors[:, -count:] / (values[-count:] + WHITEN_FLOOR).sqrt()).T
-    spread = torch.linalg.qr(torch.randn(count, count))[0]  # no token dimension stands for one frequency alone
-    filters.copy_((spread @ whitening * WHITEN_SCALE).view_as(filters))
-    positions[1:] -= filters.flatten(1) @ mean
-
-
-def _positions(embeddings: nn.Module) -> Tensor:
-    """(1 + P, width) view of the position embedding: CLIP keeps an embedding layer, BLIP a parameter (1, 1 + P, width)."""
-    names = dict(embeddings.named_parameters())
-    return names["position_embedding.weight"] if "position_embedding.weight" in names else names["position_embedding"][0]
-
-
-def _parameter(module: nn.Module, name: str) -> Tensor:
-    return dict(module.named_parameters())[name]
 
 
 def word_merges(words: Sequence[str]) -> list[tuple[str, str]]:

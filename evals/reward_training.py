@@ -26,11 +26,14 @@ from refine.evals import imagereward
 from refine.evals.hps import HPSv2
 from refine.evals.imagereward import ImageReward, ImageRewardModel, Standard
 from refine.evals.pairs import HELD_OUT, accuracy, make_group
+from refine.evals.preprocess import CLIP_MEAN, CLIP_STD
 from refine.evals.reward_data import Batch, Groups, batch, load_groups
 from refine.evals.reward_losses import PREFERENCES, Teacher, hps_losses, imagereward_losses
-from refine.evals.reward_models import TEXT_LENGTH, make_blip, make_clip, whiten
+from refine.evals.reward_models import TEXT_LENGTH, make_blip, make_clip
 from refine.stilllife.captions import caption
 from refine.training import Ema, cosine, seed_everything, train
+from refine.trunk import Trunk, into_blip, into_clip
+from refine.trunk import load as load_trunk
 
 PEAK, WARMUP, DECAY, CLIP, EMA = 1e-3, 150, 0.05, 1.0, 0.998
 GROUPS_PER_STEP = 8
@@ -40,10 +43,10 @@ TUNING = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Trainee:
-    """A model, its patch embedding with positions (``eyes``), its auxiliary heads, its loss terms by name, and the way to write it."""
+    """A model, its auxiliary heads, its loss terms by name, and the ways to begin its vision tower with a trunk and to write it."""
 
     model: nn.Module
-    eyes: nn.Module
+    begin: Callable[[Trunk, Tensor], None]
     teacher: Teacher
     losses: Callable[[Batch], dict[str, Tensor]]
     export: Callable[[Path], None]
@@ -54,7 +57,11 @@ def hps_trainee(seed: int) -> Trainee:
     model.set_attn_implementation("eager")  # on a CPU the backward pass of the fused attention takes half of a whole step
     teacher = Teacher(model.vision_model.config.hidden_size, model.visual_projection.out_features)
     losses = partial(hps_losses, model, teacher, tokenizer)
-    return Trainee(model, model.vision_model.embeddings, teacher, losses, partial(export_hps, model=model, tokenizer=tokenizer))
+
+    def begin(trunk: Trunk, pixels: Tensor) -> None:
+        into_clip(model.vision_model, trunk, pixels, CLIP_MEAN, CLIP_STD)
+
+    return Trainee(model, begin, teacher, losses, partial(export_hps, model=model, tokenizer=tokenizer))
 
 
 def imagereward_trainee(seed: int) -> Trainee:
@@ -62,15 +69,21 @@ def imagereward_trainee(seed: int) -> Trainee:
     width = model.vision.config.hidden_size
     teacher = Teacher(width, width, model.text.config.hidden_size)
     losses = partial(imagereward_losses, model, teacher, tokenizer)
-    return Trainee(model, model.vision.embeddings, teacher, losses, partial(export_reward, model=model, tokenizer=tokenizer))
+
+    def begin(trunk: Trunk, _: Tensor) -> None:
+        into_blip(model.vision, trunk, CLIP_MEAN, CLIP_STD)
+
+    return Trainee(model, begin, teacher, losses, partial(export_reward, model=model, tokenizer=tokenizer))
 
 
 TRAINEES = {"hps": hps_trainee, "imagereward": imagereward_trainee}
 
 
-def fit(trainee: Trainee, store: Groups, *, out: Path, steps: int, seconds: float | None, seed: int, weights: Path) -> None:
-    """Train and export."""
-    whiten(trainee.eyes, batch(store, np.arange(min(64, len(store))), np.random.default_rng(seed)).pixels.flatten(0, 1))
+def fit(
+    trainee: Trainee, store: Groups, *, out: Path, steps: int, seconds: float | None, seed: int, weights: Path, trunk: Path
+) -> None:
+    """Train, the vision tower from the SAM tower of the LEGION in ``trunk`` on, and export."""
+    trainee.begin(load_trunk(trunk), batch(store, np.arange(min(16, len(store))), np.random.default_rng(seed)).pixels.flatten(0, 1))
     both = nn.ModuleDict({"model": trainee.model, "teacher": trainee.teacher}).train()
     optimizer = torch.optim.AdamW(_parameter_groups(both), lr=PEAK, betas=(0.9, 0.98))
     ema = Ema(trainee.model, EMA)
@@ -149,6 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
         command.add_argument("--data", type=Path, default=Path("work/data/rewards"))
         command.add_argument("--out", type=Path, default=Path("work/train") / name)
         command.add_argument("--weights", type=Path, default=WEIGHTS / "mini" / name)
+        command.add_argument("--trunk", type=Path, default=WEIGHTS / "mini" / "legion", help="a LEGION whose SAM tower to begin with")
     command = commands.add_parser("evaluate", help="pair accuracy on held-out scenes, as JSON")
     command.add_argument("--weights", type=Path, required=True)
     command.add_argument("--n", type=int, default=512, help="scenes; each gives three pairs")

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refine import trunk
 from refine.controllers.legion.cache import ATTRIBUTES, KINDS, Cache
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.processing import CLIP_MEAN, CLIP_STD, SAM_MEAN, SAM_STD
 
-CLIP_NORM, SAM_NORM = (CLIP_MEAN, CLIP_STD), (SAM_MEAN, SAM_STD)
 COUNTS = [len(names) for names in ATTRIBUTES]
 PRESENT = 0.03  # share of a patch that a fault covers at least, to count as in it
 NOWHERE = -100  # label of a cell without a solid
@@ -136,33 +136,10 @@ def start(model: LegionModel, tower: str, images: Tensor) -> None:
         whiten(model.sam.vision_encoder.patch_embed.projection, normalised(255 * images, SAM_MEAN, SAM_STD))
 
 
-@torch.no_grad()
 def clip_from_sam(model: LegionModel, images: Tensor) -> None:
-    """Begin a mini model's CLIP tower with the weights of its SAM tower, which has as many layers of the same width below LEGION's cut.
-
-    SAM's encoder has no class token and no norm behind the embedding, its pixels are normalised otherwise, and most of its layers look
-    at windows only, so this is a start and not the same function. images: (N, 3, S, S) in [0, 1], to measure the embedding's spread.
-    """
-    clip, sam = model.clip, model.sam.vision_encoder
-    kernel, bias = sam.patch_embed.projection.weight, sam.patch_embed.projection.bias
-    (mean, std), (sam_mean, sam_std) = ([kernel.new_tensor(row)[:, None, None] for row in pair] for pair in (CLIP_NORM, SAM_NORM))
-    clip.embeddings.patch_embedding.weight.copy_(kernel * (255 * std / sam_std))
-    places = clip.embeddings.position_embedding.weight
-    places[1:].copy_(sam.pos_embed.flatten(0, 2) + bias + (kernel * ((255 * mean - sam_mean) / sam_std)).sum((1, 2, 3)))
-    embedded = clip.embeddings(normalised(images, CLIP_MEAN, CLIP_STD))[:, 1:]
-    clip.pre_layrnorm.weight.fill_(float(embedded.std(-1).mean()))
-    clip.pre_layrnorm.bias.zero_()
-    for ours, theirs in zip(clip.encoder.layers, sam.layers, strict=False):
-        attention = ours.self_attn
-        weights, offsets = theirs.attn.qkv.weight.chunk(3), theirs.attn.qkv.bias.chunk(3)
-        for part, weight, offset in zip((attention.q_proj, attention.k_proj, attention.v_proj), weights, offsets, strict=True):
-            part.weight.copy_(weight)
-            part.bias.copy_(offset)
-        for mine, other in (
-            (attention.out_proj, theirs.attn.proj), (ours.layer_norm1, theirs.layer_norm1), (ours.layer_norm2, theirs.layer_norm2),
-            (ours.mlp.fc1, theirs.mlp.lin1), (ours.mlp.fc2, theirs.mlp.lin2),
-        ):  # fmt: skip
-            mine.load_state_dict(other.state_dict())
+    """Begin a mini model's CLIP tower as a copy of its SAM tower. images: (N, 3, S, S) in [0, 1], to measure the embedding's spread."""
+    begin = trunk.of(model.sam.vision_encoder.state_dict())
+    trunk.into_clip(model.clip, begin, normalised(images, CLIP_MEAN, CLIP_STD), CLIP_MEAN, CLIP_STD)
 
 
 TOWERS: dict[str, Callable[[LegionModel], tuple[nn.Module, ClipHeads | SamHeads]]] = {"clip": _clip, "sam": _sam}
