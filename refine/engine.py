@@ -13,7 +13,7 @@ from refine import loop, stages
 from refine.gate import Gate
 from refine.policy import Budget, Policy
 from refine.stages import Event, Models
-from refine.types import Image, Record
+from refine.types import Candidate, Image, Record
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ class Engine:
         seeds: Sequence[int],
         images: Sequence[Image | None] | None = None,
         observe: Callable[[Event], None] = stages.ignore,
+        after_round: Callable[[int, Sequence[Candidate]], bool] = stages.go_on,
     ) -> list[Record]:
         """Refine one batch as a whole (see ``refine.loop.run``)."""
         return loop.run(
@@ -45,6 +46,7 @@ class Engine:
             gate=self.gate,
             budget=self.budget,
             observe=observe,
+            after_round=after_round,
         )
 
 

@@ -41,17 +41,20 @@ def run(
     gate: Gate = Gate(),
     budget: Budget = Budget(),
     observe: Callable[[Event], None] = stages.ignore,
+    after_round: Callable[[int, Sequence[Candidate]], bool] = stages.go_on,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Record]:
     """Refine one image per prompt (drawn from its seed, or given). Equal inputs and batch give equal bytes.
 
     Raises InputError where the lists do not match, or where the budget does not pay for the first draw. Under the gate's rule ``better``
-    the best image of each record is never worse than its first by the gate's measures.
+    the best image of each record is never worse than its first by the gate's measures. ``after_round`` gets each round's index and the
+    best candidates so far; where it answers False, what is still open stops as "interrupted".
     """
     began, gate = clock(), policy.gated(gate)
     stages.check(policy, models, budget, images is None or None in images)
     firsts, costs = stages.begin(prompts, seeds, images, models, observe)
     walks = [Walk(p, s, first, first, cost) for p, s, first, cost in zip(prompts, seeds, firsts, costs, strict=True)]
+    last = "rounds"
     for turn in range(policy.turns(budget)):
         for walk in walks:
             decide(walk, policy, models)
@@ -69,7 +72,10 @@ def run(
             if walk.attempts:
                 walk.rounds += (Round(turn, critiques[id(walk)], tuple(walk.attempts)),)
                 walk.attempts = []
-    return [finish(walk, policy, models, (clock() - began) / len(walks)) for walk in walks]
+        if open_walks and not after_round(turn, [walk.best for walk in walks]):
+            last = "interrupted"
+            break
+    return [finish(walk, policy, models, last, (clock() - began) / len(walks)) for walk in walks]
 
 
 def decide(walk: Walk, policy: Policy, models: Models) -> None:
@@ -102,11 +108,11 @@ def settle(walk: Walk, trial: Trial, options: Sequence[Candidate], gate: Gate) -
         walk.best = options[kept]
 
 
-def finish(walk: Walk, policy: Policy, models: Models, seconds: float) -> Record:
-    """The record of a walk; one that ran out of rounds is asked once more whether it is clean."""
+def finish(walk: Walk, policy: Policy, models: Models, last: str, seconds: float) -> Record:
+    """The record of a walk; one that was still open (``last``: why it ends) is asked once more whether it is clean."""
     if not walk.stopped:
         decide(walk, policy, models)
-    return Record(walk.prompt, walk.seed, walk.first, walk.best, walk.rounds, walk.stopped or "rounds", walk.spent, seconds)
+    return Record(walk.prompt, walk.seed, walk.first, walk.best, walk.rounds, walk.stopped or last, walk.spent, seconds)
 
 
 __all__ = ["Budget", "Event", "Gate", "Models", "Policy", "run"]

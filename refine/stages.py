@@ -64,6 +64,11 @@ def ignore(event: Event) -> None:
     """The observer that does nothing."""
 
 
+def go_on(turn: int, best: Sequence[Candidate]) -> bool:
+    """No interruption."""
+    return True
+
+
 def check(policy: Policy, models: Models, budget: Budget, drawn: bool) -> None:
     """Raises InputError where the policy or the budget cannot work with these models."""
     if policy.masks == "true" and models.truth is None:

@@ -9,6 +9,7 @@ STOPS = {
     "nothing-accepted": "no repair was better",
     "rounds": "all rounds used",
     "budget": "the budget was spent",
+    "interrupted": "interrupted between rounds",
 }
 
 
