@@ -43,15 +43,15 @@ class SynthScarsItem:
 
 def write_synthscars(root: Path, split: str, samples: Iterable[Sample]) -> Path:
     """Write images and annotations of one split; return the annotation file. Images are PNG, named by their index."""
-    images, annotations = root / split / "images", root / split / "annotations"
-    for folder in (images, annotations):
+    images, texts = root / split / "images", root / split / "annotations"
+    for folder in (images, texts):
         folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for index, sample in enumerate(samples):
         name = f"{index:06d}.png"
         sample.image.save(images / name)
         entries.append({str(index): _entry(sample, name)})
-    target = annotations / f"{split}.json"
+    target = texts / f"{split}.json"
     target.write_text(json.dumps(entries, indent=1), encoding="utf-8")
     return target
 
@@ -62,16 +62,31 @@ def read_synthscars(root: Path, split: str, report: Callable[[str], None] = log.
     What cannot be used is told to ``report`` and left out: an entry without its image or of another form, a region without a polygon
     of three corners that covers a pixel. A region without an explanation is kept and reported.
     """
-    path = _annotations(root, split)
+    folders = image_folders(root, split)
+    items = (_item(entry, folders, report) for entry in read_entries(annotations(root, split)))
+    return [item for item in items if item is not None]
+
+
+def read_entries(path: Path) -> list[object]:
+    """The list that an annotation file holds, whatever its entries are. Raises InputError."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}). Download or write it again.") from error
     if not isinstance(entries, list):
         raise InputError(f"{path} holds a {type(entries).__name__}; SynthScars annotations are a list of objects with one key each.")
-    folders = [root / split / "images", root / "train" / "images"]
-    items = (_item(entry, folders, report) for entry in entries)
-    return [item for item in items if item is not None]
+    return entries
+
+
+def image_folders(root: Path, split: str) -> list[Path]:
+    """Where the images of a split may lie, in this order."""
+    return [root / split / "images", root / "train" / "images"]
+
+
+def find_image(name: str, folders: Iterable[Path]) -> Path | None:
+    """The file of that base name: the published names are absolute paths of another machine."""
+    base = Path(name.replace("\\", "/")).name
+    return next((folder / base for folder in folders if base and (folder / base).is_file()), None)
 
 
 def full_caption(sample: Sample) -> str:
@@ -91,7 +106,7 @@ def _entry(sample: Sample, name: str) -> dict[str, Any]:
     return {"caption": full_caption(sample), "img_file_name": name, "refs": refs, "prompt": sample.caption, **extra}
 
 
-def _annotations(root: Path, split: str) -> Path:
+def annotations(root: Path, split: str) -> Path:
     """The annotation file, under its own split or under train; "annoations" is the published spelling."""
     tried = [root / part / folder / f"{split}.json" for part in (split, "train") for folder in ("annotations", "annoations")]
     for path in tried:
@@ -105,8 +120,8 @@ def _item(entry: object, folders: list[Path], report: Callable[[str], None]) -> 
         report(f"Skipped an entry that is not an object with one key: {str(entry)[:80]}")
         return None
     (key, body), = entry.items()
-    name = Path(str(body.get("img_file_name", "")).replace("\\", "/")).name
-    image = next((folder / name for folder in folders if name and (folder / name).is_file()), None)
+    name = str(body.get("img_file_name", ""))
+    image = find_image(name, folders)
     if image is None:
         report(f"Skipped entry {key}: no image {name!r} in {folders[0]}")
         return None

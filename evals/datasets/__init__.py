@@ -1,0 +1,1 @@
+"""Published sets on which a controller is measured, read as they were released."""
