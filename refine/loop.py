@@ -56,37 +56,31 @@ def run(
     walks = [Walk(p, s, first, first, cost) for p, s, first, cost in zip(prompts, seeds, firsts, costs, strict=True)]
     last = "rounds"
     for turn in range(policy.turns(budget)):
-        for walk in walks:
-            decide(walk, policy, models)
-        critiques = {id(walk): walk.best.critique for walk in walks}
-        open_walks = [walk for walk in walks if not walk.stopped]
+        open_walks = [walk for walk in walks if decide(walk, policy, models)]
+        critiques = {id(walk): walk.best.critique for walk in open_walks}
         while waiting := [walk for walk in open_walks if walk.queue and not walk.stopped]:
             elapsed, total = clock() - began, sum(walk.spent for walk in walks)
             purses = [budget.purse(walk.spent, elapsed, total, len(waiting)) for walk in waiting]
             asked = [(walk, next_trial(walk, turn, policy, models, purse)) for walk, purse in zip(waiting, purses, strict=True)]
-            paid = [walk for walk, trial in asked if trial]
             proposals = stages.propose([trial for _, trial in asked if trial], models, observe, turn + 1)
-            for walk, (trial, options) in zip(paid, proposals, strict=True):
+            for walk, (trial, options) in zip([walk for walk, trial in asked if trial], proposals, strict=True):
                 settle(walk, trial, options, gate)
         for walk in open_walks:
             if walk.attempts:
-                walk.rounds += (Round(turn, critiques[id(walk)], tuple(walk.attempts)),)
-                walk.attempts = []
-        if open_walks and not after_round(turn, [walk.best for walk in walks]):
-            last = "interrupted"
+                walk.rounds, walk.attempts = (*walk.rounds, Round(turn, critiques[id(walk)], tuple(walk.attempts))), []
+        last = "rounds" if not open_walks or after_round(turn, [walk.best for walk in walks]) else "interrupted"
+        if last == "interrupted":
             break
     return [finish(walk, policy, models, last, (clock() - began) / len(walks)) for walk in walks]
 
 
-def decide(walk: Walk, policy: Policy, models: Models) -> None:
-    """Ask the policy; queue the regions (None: the whole image) or note why the walk ends."""
+def decide(walk: Walk, policy: Policy, models: Models) -> bool:
+    """Ask the policy; queue the regions (None: the whole image) or note why the walk ends. True where it goes on."""
     if walk.stopped:
-        return
+        return False
     answer = policy.decide(walk.best, walk.rounds, models.truth)
-    if isinstance(answer, Stop):
-        walk.stopped = answer.reason
-    else:
-        walk.queue = list(answer)
+    walk.stopped, walk.queue = (answer.reason, []) if isinstance(answer, Stop) else ("", list(answer))
+    return not walk.stopped
 
 
 def next_trial(walk: Walk, turn: int, policy: Policy, models: Models, purse: int | None) -> Trial | None:
@@ -110,8 +104,7 @@ def settle(walk: Walk, trial: Trial, options: Sequence[Candidate], gate: Gate) -
 
 def finish(walk: Walk, policy: Policy, models: Models, last: str, seconds: float) -> Record:
     """The record of a walk; one that was still open (``last``: why it ends) is asked once more whether it is clean."""
-    if not walk.stopped:
-        decide(walk, policy, models)
+    decide(walk, policy, models)
     return Record(walk.prompt, walk.seed, walk.first, walk.best, walk.rounds, walk.stopped or last, walk.spent, seconds)
 
 
