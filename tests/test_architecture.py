@@ -28,7 +28,7 @@ METHOD = tuple(f"refine.{name}" for name in ("gate", "policy", "policies", "repa
 SETTINGS = tuple(f"refine.{name}" for name in ("trees", "presets", "hints", "embedded", "plugins", "config", "versions"))
 FILES = tuple(f"refine.{name}" for name in ("images", "prompts", "jobs", "overlay", "record", "store"))
 MODELS = ("refine.controllers", "refine.generators", "refine.evals")
-TOP = tuple(f"refine.{name}" for name in ("__main__", "cli", "commands", "display", "runner", "pipeline", "ui"))
+TOP = tuple(f"refine.{name}" for name in ("__main__", "cli", "commands", "display", "evaluation", "runner", "pipeline", "ui"))
 ENGINE = ("refine.engine", "refine.shards")
 
 # module or package -> what it may import of refine, beside itself; the longest name that fits counts. None: everything.
@@ -44,6 +44,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "refine.stilllife": NOUNS,
     **dict.fromkeys(METHOD, (*NOUNS, *METHOD)),
     **dict.fromkeys(MODELS, (*NOUNS, "refine.stilllife", "refine.training", "refine.trunk", "refine.embedded")),
+    "refine.evals.datasets": (*NOUNS, "refine.stilllife", "refine.images"),
     **dict.fromkeys(SETTINGS, (*NOUNS, *METHOD, *SETTINGS)),
     **dict.fromkeys(FILES, (*NOUNS, *METHOD, *SETTINGS, *FILES)),
     "refine.report": (*NOUNS, *METHOD, *FILES),
