@@ -6,7 +6,7 @@ Arrays: ``pairs`` is (n, k) float, one row per sample, one column per condition 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -63,6 +63,18 @@ def mean(pairs: Floats) -> Floats:
     """Mean of column 0: (..., n, k) -> (...)."""
     average: Floats = pairs[..., 0].mean(-1)
     return average
+
+
+def group_means(rows: Floats, groups: Sequence[str]) -> Floats:
+    """(n, k) rows to (groups, k) means, groups in the order of their first row: seeds of one prompt are no independent samples."""
+    names = list(dict.fromkeys(groups))
+    place = {name: index for index, name in enumerate(names)}
+    sums, counts = np.zeros((len(names), rows.shape[1])), np.zeros((len(names), 1))
+    where = [place[name] for name in groups]
+    np.add.at(sums, where, rows)
+    np.add.at(counts, where, 1.0)
+    means: Floats = sums / counts
+    return means
 
 
 def bootstrap(

@@ -1,0 +1,170 @@
+"""The folder of a bench. Whatever stops it, every finished sample is whole and a resumed bench skips it.
+
+bench.yaml                     the request, the sets, and each arm's resolved configuration; versions
+samples.jsonl                  what every arm has to do
+arms/<arm>/ledger.jsonl        append-only, one line per finished (or failed) sample, written after its picture is on the disk
+                               (further processes: ledger.<rank>.jsonl)
+arms/<arm>/<set>/<key>.png     final pictures
+given/<set>/<key>.png          pictures that samples start from
+cost.json                      the budget in denoiser evaluations, and operations per call
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from refine.bench.arms import Arm
+from refine.bench.samples import Sample
+from refine.errors import ConfigError, InputError, OutputError
+from refine.store import writing
+from refine.trees import Tree, differences, dump, parse
+from refine.types import Image
+from refine.versions import versions
+
+BENCH, SAMPLES, COST, ARMS, GIVEN = "bench.yaml", "samples.jsonl", "cost.json", "arms", "given"
+Line = dict[str, Any]
+Request = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a bench was asked for. ``request`` is what the command line said; ``tree`` what may not change in a resumed bench."""
+
+    request: Request
+    baseline: str
+    ours: str
+    draws: int
+    base: Tree
+    arms: tuple[Arm, ...]
+    sets: Mapping[str, Sequence[Sample]]
+
+    @property
+    def tree(self) -> Tree:
+        return {
+            "draws": self.draws,
+            "baseline": self.baseline,
+            "base": self.base,
+            "arms": {arm.name: {**arm.tree, "sets": list(arm.sets)} for arm in self.arms},
+        }
+
+    def arms_of(self, set_name: str) -> list[Arm]:
+        """The arms that run on a set."""
+        return [arm for arm in self.arms if not arm.sets or set_name in arm.sets]
+
+
+def create(folder: Path, plan: Plan) -> None:
+    """A new folder. Raises OutputError where there is something in it already."""
+    with writing(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputError(f"{folder} exists already. Choose another --out, or go on with it: --out {folder} --resume.")
+        folder.mkdir(parents=True, exist_ok=True)
+        keep(folder, plan)
+
+
+def keep(folder: Path, plan: Plan) -> None:
+    """Write the plan (again: a resumed bench may have more samples)."""
+    head = {"request": plan.request, "plan": plan.tree, "versions": versions()}
+    samples = "".join(json.dumps(asdict(sample), ensure_ascii=False) + "\n" for group in plan.sets.values() for sample in group)
+    with writing(folder):
+        replace(folder / SAMPLES, samples.encode())
+        replace(folder / BENCH, dump(head).encode())
+
+
+def request(folder: Path) -> Request:
+    """What a bench was asked for. Raises InputError where the folder is none."""
+    try:
+        asked: Request = parse((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))["request"]
+    except (OSError, KeyError) as error:
+        raise InputError(f"{folder} is not the folder of a bench ({BENCH} cannot be read: {error}).") from error
+    return asked
+
+
+def must_match(folder: Path, plan: Plan) -> None:
+    """Raises ConfigError with every difference: other values, or other samples under the same key. More samples are welcome."""
+    old = parse((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))["plan"]
+    faults = [f"{folder} was made with another configuration ({line})" for line in differences(old, plan.tree)]
+    now = {(sample.set, sample.key): asdict(sample) for group in plan.sets.values() for sample in group}
+    for text in (folder / SAMPLES).read_text(encoding="utf-8").splitlines():
+        before = json.loads(text)
+        after = now.get((before["set"], f"{before['id']}-{before['copy']}"))
+        if after is not None and after != before:
+            faults.append(f"sample {before['set']}/{before['id']} was {before['prompt']!r} with seed {before['seed']}; it is another now")
+    if faults:
+        raise ConfigError([*faults[:20], "Leave the options out to go on as it was, or choose another --out."])
+
+
+def ledger(folder: Path, arm: str) -> dict[tuple[str, str], Line]:
+    """(set, key) → line of every finished or failed sample of an arm. A line cut short by a crash does not count."""
+    lines: dict[tuple[str, str], Line] = {}
+    for path in sorted((folder / ARMS / arm).glob("ledger*.jsonl")):
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+                lines[line["set"], line["key"]] = line
+            except (ValueError, TypeError, KeyError):
+                continue
+    return lines
+
+
+def picture(folder: Path, arm: str, sample: Sample) -> Path:
+    """The final picture of a sample."""
+    return folder / ARMS / arm / sample.set / f"{sample.key}.png"
+
+
+def given(folder: Path, sample: Sample) -> Path:
+    """The picture that a sample starts from."""
+    return folder / GIVEN / sample.set / f"{sample.key}.png"
+
+
+def save(folder: Path, arm: str, sample: Sample, line: Line, image: Image | None, rank: int) -> None:
+    """A finished sample: its picture first, then its line."""
+    with writing(folder):
+        if image is not None:
+            png(picture(folder, arm, sample), image)
+        path = folder / ARMS / arm / (f"ledger.{rank}.jsonl" if rank else "ledger.jsonl")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        append(path, json.dumps({"set": sample.set, "key": sample.key} | line, ensure_ascii=False, allow_nan=False))
+
+
+def png(path: Path, image: Image) -> None:
+    """A whole picture, or none."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, file.getvalue())
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Plain floats; None for what is not a number, which JSON cannot hold."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a whole file through a synced temporary one, so that readers never see half of it."""
+    made = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with made.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        made.replace(path)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def append(path: Path, text: str) -> None:
+    """Add one synced line; what a crash left of an unfinished line is closed first."""
+    with path.open("ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        torn = file.read(1) not in (b"", b"\n")
+        file.write((b"\n" if torn else b"") + text.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,95 @@
+"""What is measured on every final picture. A metric says where it comes from, so that a table can tell judges from steersmen.
+
+Sources: ``judge`` (the held-out reader of still life) · ``truth`` (the clean picture) · ``reward:NAME`` · ``controller``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from refine.bench.samples import Sample, Truth
+from refine.errors import InputError
+from refine.evals.judge import Judge, prompt_accuracy
+from refine.stilllife.captions import parse
+from refine.types import Image, Record, Reward
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One column. ``scale``: what its values are multiplied by to be printed (100 for shares, with the unit %)."""
+
+    name: str
+    title: str
+    source: str
+    higher_is_better: bool
+    scale: float = 1.0
+    unit: str = ""
+
+
+AREA = Metric("area", "artifact area (judge)", "judge", False, 100, "%")
+CORE = Metric("core", "prompt accuracy: count, colours, shapes, order (judge)", "judge", True, 100, "%")
+MEAN = Metric("mean", "prompt accuracy: mean of attributes (judge)", "judge", True, 100, "%")
+INSIDE = Metric("inside", "error inside the truth mask, of 255", "truth", False)
+OUTSIDE = Metric("outside", "change outside the truth mask, of 255", "truth", False)
+HARM = Metric("harm", "error on a clean picture, of 255", "truth", False)
+CHANGED = Metric("changed", "clean pictures changed at all", "truth", False, 100, "%")
+CONTROLLER = Metric("controller", "artifact area (the loop's controller)", "controller", False, 100, "%")
+
+BY_SET: Mapping[str, tuple[Metric, ...]] = {
+    "prompts": (AREA, CORE, MEAN),
+    "damaged": (INSIDE, AREA, OUTSIDE, CORE),
+    "clean": (HARM, CHANGED, AREA, CORE),
+}
+
+
+def of(set_name: str, prompts: Sequence[str], rewards: Sequence[str]) -> tuple[Metric, ...]:
+    """The columns of a set's table, the one to look at first in front.
+
+    The judge reads still-life captions only; for a set with any other prompt its columns are left out.
+    """
+    readable = all(parse(prompt) is not None for prompt in prompts)
+    own = tuple(metric for metric in BY_SET[set_name] if readable or metric.source != "judge")
+    return (*own, *(Metric(f"reward:{name}", name, f"reward:{name}", True) for name in rewards), CONTROLLER)
+
+
+def measure(
+    metrics: Sequence[Metric], samples: Sequence[Sample], truths: Sequence[Truth | None], records: Sequence[Record],
+    judge: Judge | None, rewards: Mapping[str, Reward],
+) -> list[dict[str, float]]:  # fmt: skip
+    """Every metric of every final picture, against the user's own prompt. A value may be NaN: the summary counts it."""
+    names = {metric.name for metric in metrics}
+    finals = [record.best.image for record in records]
+    prompts = [sample.prompt for sample in samples]
+    rows = [errors(names, image, truth) for image, truth in zip(finals, truths, strict=True)]
+    if judge is not None and any(metric.source == "judge" for metric in metrics):
+        for row, reading, prompt in zip(rows, judge.read(finals), prompts, strict=True):
+            accuracy = prompt_accuracy(reading, prompt)
+            row |= {"area": reading.artifact_area, "core": accuracy["core"], "mean": accuracy["mean"]}
+    for name, reward in rewards.items():
+        for row, score in zip(rows, reward.score(finals, prompts), strict=True):
+            row[f"reward:{name}"] = float(score)
+    for row, record in zip(rows, records, strict=True):
+        row["controller"] = record.best.critique.area
+    return [{name: value for name, value in row.items() if name in names} for row in rows]
+
+
+def errors(names: set[str], image: Image, truth: Truth | None) -> dict[str, float]:
+    """Mean absolute differences in levels of 255; those that the set has no use for are left out. Raises InputError for another size."""
+    if truth is None:
+        return {}
+    if image.size != truth.clean.size:
+        sizes = [" × ".join(map(str, one.size)) for one in (image, truth.clean)]
+        raise InputError(f"The final picture is {sizes[0]} pixels, the given one was {sizes[1]}: an arm must not change the size.")
+    pixels = np.asarray(image, np.float64)
+    from_clean = np.abs(pixels - np.asarray(truth.clean, np.float64)).mean(2)
+    from_given = np.abs(pixels - np.asarray(truth.image, np.float64)).mean(2)
+    row = {"outside": float(from_given[~truth.mask].mean()), "harm": float(from_clean.mean()), "changed": float(from_given.any())}
+    return row | ({"inside": float(from_clean[truth.mask].mean())} if "inside" in names else {})
+
+
+def blank(image: Image) -> bool:
+    """True for a picture of one flat colour, which is what a safety checker or a crash of the decoder leaves."""
+    return not np.ptp(np.asarray(image), axis=(0, 1)).any()

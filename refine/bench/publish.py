@@ -1,0 +1,39 @@
+"""Everything that is made from a finished (or half finished) bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import PIL.Image
+
+from refine.bench import folder, layouts, summary, tables
+from refine.bench.folder import Plan
+from refine.bench.work import limit
+
+ROWS, MARKDOWN, HTML, PLOTS = "rows.csv", "report.md", "report.html", "plots"
+
+
+def everything(where: Path, plan: Plan) -> str:
+    """Write rows.csv, report.md, report.html and plots/; pictures of a published set in its own layout. Returns what to say."""
+    made = summary.summarise(where, plan)
+    budget = limit(where)
+    title = f"refine bench: {plan.request['suite']}"
+    folder.replace(where / ROWS, tables.rows(where, plan).encode())
+    folder.replace(where / MARKDOWN, tables.markdown(title, plan, made, budget).encode())
+    exported = export(where, plan)
+    lines = [f"{table.set}: {tables.count(table)}" for table in made] or ["no set has two finished prompts yet"]
+    return "\n".join([*lines, *exported, f"rows: {where / ROWS}", f"tables: {where / MARKDOWN}"])
+
+
+def export(where: Path, plan: Plan) -> list[str]:
+    """The pictures of each arm as the published set's own tool reads them; nothing for other prompts."""
+    source = plan.request["prompts"]
+    layout = layouts.kind(Path(source)) if source else None
+    if layout is None:
+        return []
+    roots = {}
+    for arm in plan.arms_of("prompts"):
+        files = ((s, folder.picture(where, arm.name, s)) for s in plan.sets["prompts"])
+        pictures = ((s.id, s.copy, PIL.Image.open(path)) for s, path in files if path.exists())
+        roots[arm.name] = layouts.write(where / layout, layout, arm.name, pictures)
+    return [f"pictures in the layout of {layout}: {', '.join(str(root) for root in dict.fromkeys(roots.values()))}"]

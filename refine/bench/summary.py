@@ -1,0 +1,229 @@
+"""From ledgers to paired comparisons: every arm against the baseline, sample by sample.
+
+Rules, so that no arm can look better than it is:
+- a sample that an arm failed on, or whose score is not a number, counts as the baseline's value: zero gain. Both are counted.
+- a sample that the baseline itself lacks (not finished, failed, or not a number) says nothing and leaves the table for all arms.
+- a sample that some arm has not finished yet leaves the table for all arms of the set.
+- the unit is the prompt: seeds of one prompt are averaged before anything is resampled.
+- p-values are adjusted for the number of arms (Holm), per set and metric.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from refine.bench import folder
+from refine.bench.arms import Arm, steering
+from refine.bench.folder import Line, Plan
+from refine.bench.metrics import Metric
+from refine.bench.samples import Sample
+from refine.bench.work import tables
+from refine.evals import statistics
+from refine.evals.statistics import Floats, Interval
+
+MISSING: Line = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One arm against the baseline by one metric, in the metric's own unit; ``gain`` is arm − baseline (its sign: as measured).
+
+    ratio: ratio of means − 1; mean_ratio: mean of ratios − 1 (both None where a baseline is not above 0). wins: share of the prompts
+    with a difference where the arm is better. ``n`` prompts from ``pictures`` samples, ``failed`` and ``nan`` of them at zero gain.
+    """
+
+    arm: str
+    n: int
+    pictures: int
+    failed: int
+    nan: int
+    baseline: float
+    mean: float
+    gain: Interval
+    ratio: Interval | None
+    mean_ratio: Interval | None
+    wins: Interval
+    changed: int
+    p: float
+    p_holm: float
+    steered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an arm spent per picture, and how it ended. Seconds by worker: generator, controller, rewards."""
+
+    arm: str
+    about: str
+    pictures: int
+    failed: int
+    blank: int
+    evaluations: float
+    most_evaluations: int
+    seconds: Mapping[str, float]
+    flops: float | None
+    tried: int
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One set: the arms in the suite's order, and for each metric the rows of all arms but the baseline."""
+
+    set: str
+    baseline: str
+    ours: str
+    samples: tuple[Sample, ...]
+    left_out: int
+    metrics: tuple[Metric, ...]
+    rows: Mapping[str, tuple[Row, ...]]
+    costs: tuple[Cost, ...]
+    values: Mapping[tuple[str, str], Floats]  # (arm, metric) -> (samples,) with dropped ones at the baseline's value; NaN: left out
+
+
+def summarise(where: Path, plan: Plan) -> list[Table]:
+    """One table per set that has at least two paired prompts."""
+    ledgers = {arm.name: folder.ledger(where, arm.name) for arm in plan.arms}
+    made = [table(name, plan, metrics, ledgers, flops(where)) for name, metrics in tables(plan).items()]
+    return [one for one in made if one is not None]
+
+
+def flops(where: Path) -> Mapping[str, float | None]:
+    """Operations per call, as counted when the bench began."""
+    counted: Mapping[str, float | None] = json.loads((where / folder.COST).read_text(encoding="utf-8"))["flops"]
+    return counted
+
+
+def table(
+    name: str,
+    plan: Plan,
+    metrics: Sequence[Metric],
+    ledgers: Mapping[str, Mapping[tuple[str, str], Line]],
+    calls: Mapping[str, float | None],
+) -> Table | None:
+    """The comparisons of one set."""
+    arms = plan.arms_of(name)
+    lines = {arm.name: [ledgers[arm.name].get((name, sample.key), MISSING) for sample in plan.sets[name]] for arm in arms}
+    whole = [all(lines[arm.name][i] for arm in arms) and "failed" not in lines[plan.baseline][i] for i in range(len(plan.sets[name]))]
+    samples = tuple(sample for sample, there in zip(plan.sets[name], whole, strict=True) if there)
+    if len({sample.id for sample in samples}) < 2:
+        return None
+    kept = {arm: [line for line, there in zip(rows, whole, strict=True) if there] for arm, rows in lines.items()}
+    shown = tuple(metric for metric in metrics if any(value(line, metric) is not None for line in kept[plan.baseline]))
+    values = {(arm.name, metric.name): column(kept[arm.name], kept[plan.baseline], metric) for arm in arms for metric in shown}
+    others = [arm for arm in arms if arm.name != plan.baseline]
+    rows = {
+        metric.name: adjusted([row(arm, metric, samples, kept[arm.name], values, plan) for arm in others])
+        for metric in shown
+        if len({s.id for s, base in zip(samples, values[plan.baseline, metric.name], strict=True) if math.isfinite(base)}) >= 2
+    }
+    shown = tuple(metric for metric in shown if metric.name in rows)
+    costs = tuple(spent(arm, kept[arm.name], calls) for arm in arms)
+    return Table(name, plan.baseline, plan.ours, samples, len(whole) - len(samples), shown, rows, costs, values)
+
+
+def value(line: Line, metric: Metric) -> float | None:
+    """The number in a ledger's line; None where it failed, has none, or it is not a number."""
+    found: float | None = line.get("metrics", {}).get(metric.name)
+    return found
+
+
+def column(lines: Sequence[Line], base: Sequence[Line], metric: Metric) -> Floats:
+    """(samples,) values; where the arm has none, the baseline's; NaN where the baseline has none."""
+    pairs = [(value(line, metric), value(other, metric)) for line, other in zip(lines, base, strict=True)]
+    return np.array([math.nan if b is None else b if a is None else a for a, b in pairs], np.float64)
+
+
+def row(
+    arm: Arm, metric: Metric, samples: Sequence[Sample], lines: Sequence[Line], values: Mapping[tuple[str, str], Floats], plan: Plan
+) -> Row:
+    """One comparison; its Holm value is filled in by ``adjusted``."""
+    table = np.stack([values[plan.baseline, metric.name], values[arm.name, metric.name]], 1)
+    there = np.isfinite(table[:, 0])
+    pairs = statistics.group_means(table[there], [sample.id for sample, kept in zip(samples, there, strict=True) if kept])
+    used = [line for line, kept in zip(lines, there, strict=True) if kept]
+    gains = (pairs[:, 1] - pairs[:, 0]) * (1 if metric.higher_is_better else -1)
+    positive = bool((pairs[:, 0] > 0).all())
+    return Row(
+        arm=arm.name,
+        n=len(pairs),
+        pictures=len(used),
+        failed=sum("failed" in line for line in used),
+        nan=sum("failed" not in line and value(line, metric) is None for line in used),
+        baseline=float(pairs[:, 0].mean()),
+        mean=float(pairs[:, 1].mean()),
+        gain=statistics.bootstrap(pairs),
+        ratio=statistics.bootstrap(pairs, statistics.relative_change) if positive else None,
+        mean_ratio=statistics.bootstrap(pairs, statistics.mean_ratio_change) if positive else None,
+        wins=statistics.win_rate(gains),
+        changed=int((gains != 0).sum()),
+        p=statistics.sign_test(gains),
+        p_holm=math.nan,
+        steered=metric.source in steering(arm.tree, plan.base),
+    )
+
+
+def adjusted(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows with p-values adjusted for their number."""
+    holm = statistics.holm({row.arm: row.p for row in rows})
+    return tuple(replace(row, p_holm=holm[row.arm]) for row in rows)
+
+
+def spent(arm: Arm, lines: Sequence[Line], calls: Mapping[str, float | None]) -> Cost:
+    """Means per finished picture."""
+    done = [line for line in lines if "failed" not in line]
+    count = max(1, len(done))
+    workers = ("generator", "controller", "rewards")
+    seconds = {name: sum(line["seconds"].get(name, 0.0) for line in done) / count for name in workers}
+    asked = {name: sum(line["calls"].get(name, 0.0) for line in done) / count for name in workers}
+    evaluations = [line["evaluations"] for line in done]
+    amounts = {"evaluation": sum(evaluations) / count, "controller": asked["controller"], "rewards": asked["rewards"]}
+    counted = [amount * (calls[name] or 0.0) for name, amount in amounts.items()]
+    return Cost(
+        arm=arm.name,
+        about=arm.about,
+        pictures=len(done),
+        failed=len(lines) - len(done),
+        blank=sum(line["blank"] for line in done),
+        evaluations=amounts["evaluation"],
+        most_evaluations=max(evaluations, default=0),
+        seconds=seconds,
+        flops=sum(counted) or None,
+        tried=sum(line["attempts"] for line in done),
+        accepted=sum(line["accepted"] for line in done),
+    )
+
+
+def win_matrix(table: Table, metric: Metric) -> list[list[Interval | None]]:
+    """Row beats column: the share of prompts with a difference where the row's arm is better; None on the diagonal."""
+    arms = [cost.arm for cost in table.costs]
+    ids = [sample.id for sample in table.samples]
+    sign = 1 if metric.higher_is_better else -1
+
+    def against(one: str, other: str) -> Interval | None:
+        if one == other:
+            return None
+        pairs = np.stack([table.values[other, metric.name], table.values[one, metric.name]], 1)
+        there = np.isfinite(pairs).all(1)
+        means = statistics.group_means(pairs[there], [name for name, kept in zip(ids, there, strict=True) if kept])
+        return statistics.win_rate(sign * (means[:, 1] - means[:, 0]))
+
+    return [[against(one, other) for other in arms] for one in arms]
+
+
+def by_category(table: Table, metric: Metric, arm: str) -> dict[str, tuple[int, Interval | None]]:
+    """Prompts and mean gain (arm − baseline) per category; no interval below two prompts."""
+    found: dict[str, tuple[int, Interval | None]] = {}
+    for category in sorted({sample.category for sample in table.samples} - {""}):
+        chosen = [index for index, sample in enumerate(table.samples) if sample.category == category]
+        pairs = np.stack([table.values[name, metric.name][chosen] for name in (table.baseline, arm)], 1)
+        there = np.isfinite(pairs).all(1)
+        means = statistics.group_means(pairs[there], [table.samples[i].id for i, kept in zip(chosen, there, strict=True) if kept])
+        found[category] = (len(means), statistics.bootstrap(means) if len(means) > 1 else None)
+    return found

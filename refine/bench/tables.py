@@ -1,0 +1,149 @@
+"""Tables of a bench: one CSV row per picture and arm, and markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from refine.bench import folder
+from refine.bench.folder import Plan
+from refine.bench.metrics import Metric
+from refine.bench.summary import Cost, Row, Table
+from refine.evals.statistics import Interval
+
+STEERED = "†"
+NONE = "–"
+COST_HEADS = (
+    "arm", "what it is", "pictures", "failed", "blank", "denoiser evaluations, mean (most)", "generator, s", "controller, s", "rewards, s",
+    "TFLOP", "accepted / tried",
+)  # fmt: skip
+DETAIL_HEADS = (
+    "arm", "baseline → arm", "change [95 % CI]", "ratio of means", "mean of ratios", "better, of those that differ", "p (sign)",
+    "p (Holm)", "n", "pictures", "failed", "not a number",
+)  # fmt: skip
+
+
+def rows(where: Path, plan: Plan) -> str:
+    """CSV of every sample of every arm: what was measured, spent and decided. Empty cells: failed, or not a number."""
+    ledgers = {arm.name: folder.ledger(where, arm.name) for arm in plan.arms}
+    made = []
+    for name, group in plan.sets.items():
+        for sample in group:
+            for arm in plan.arms_of(name):
+                line = ledgers[arm.name].get((name, sample.key))
+                if line is None:
+                    continue
+                head = {"set": name, "id": sample.id, "seed": sample.seed, "category": sample.category, "arm": arm.name}
+                plain = {key: line.get(key) for key in ("failed", "blank", "evaluations", "attempts", "accepted", "stop")}
+                seconds = {f"seconds_{key}": value for key, value in line.get("seconds", {}).items()}
+                made.append(head | plain | seconds | line.get("metrics", {}) | {"prompt": sample.prompt})
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in made for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(made)
+    return text.getvalue()
+
+
+def markdown(title: str, plan: Plan, tables: Sequence[Table], budget: int) -> str:
+    """The whole report as text."""
+    parts = [f"# {title}", *notes(plan, budget)]
+    for table in tables:
+        parts += [f"## {table.set}: {count(table)}", "Change against the unrefined picture, mean [95 % CI]."]
+        parts += [grid(*overview(table)), "What it cost, per picture:", grid(COST_HEADS, [cost_row(cost) for cost in table.costs])]
+        for metric in table.metrics:
+            body = [detail(row, metric) for row in table.rows[metric.name]]
+            parts += [f"### {table.set}: {metric.title} ({better(metric)})", grid(DETAIL_HEADS, body)]
+        parts.append(f"ids: {', '.join(dict.fromkeys(sample.id for sample in table.samples))}")
+    return "\n\n".join(parts) + "\n"
+
+
+def notes(plan: Plan, budget: int) -> list[str]:
+    """How to read the tables; what was done, and with what."""
+    return [
+        f"Every arm gets the same prompts, seeds and at most {budget} denoiser evaluations per picture. Each is compared, picture by "
+        f"picture, with the arm `{plan.baseline}`. The unit is the prompt; intervals are 95 % BCa bootstrap (10,000 resamples) over "
+        "prompts, wins have Wilson's interval, p-values are exact sign tests, adjusted for the number of arms by Holm's method.",
+        f"{STEERED} this metric steered the arm, so it proves nothing about it. \\* Holm-adjusted p < 0.05. A sample that an arm failed "
+        "on, or whose score is not a number, counts as the unrefined picture: zero gain.",
+    ]
+
+
+def count(table: Table) -> str:
+    """ "64 prompts, 64 pictures per arm"."""
+    prompts = len({sample.id for sample in table.samples})
+    out = f", {table.left_out} left out (not finished by every arm, or failed unrefined)" if table.left_out else ""
+    return f"{prompts} prompts, {len(table.samples)} pictures per arm{out}"
+
+
+def better(metric: Metric) -> str:
+    return "higher is better" if metric.higher_is_better else "lower is better"
+
+
+def overview(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows: an arm per row, a metric per column; the baseline's row holds its means."""
+    heads = ["arm", *(f"{metric.title} {'↑' if metric.higher_is_better else '↓'}" for metric in table.metrics)]
+    first = [table.baseline, *(number(table.rows[metric.name][0].baseline, metric) for metric in table.metrics)]
+    body = [
+        [arm.arm, *(change(table.rows[metric.name][index], metric) for metric in table.metrics)]
+        for index, arm in enumerate(table.rows[table.metrics[0].name])
+    ]
+    return heads, [first, *body]
+
+
+def change(row: Row, metric: Metric) -> str:
+    """ "−1.20 % [−2.0, −0.4] *"."""
+    star = " \\*" if row.p_holm < 0.05 else ""
+    return f"{interval(row.gain, metric.scale, metric.unit)}{star}{' ' + STEERED if row.steered else ''}"
+
+
+def detail(row: Row, metric: Metric) -> list[str]:
+    wins = f"{interval(row.wins, 100, '%', signed=False)} of {row.changed}" if row.changed else "none differs"
+    return [
+        row.arm + (f" {STEERED}" if row.steered else ""),
+        f"{number(row.baseline, metric)} → {number(row.mean, metric)}",
+        interval(row.gain, metric.scale, metric.unit),
+        interval(row.ratio, 100, "%") if row.ratio else NONE,
+        interval(row.mean_ratio, 100, "%") if row.mean_ratio else NONE,
+        wins,
+        f"{row.p:.2g}",
+        f"{row.p_holm:.2g}",
+        *(str(value) for value in (row.n, row.pictures, row.failed, row.nan)),
+    ]
+
+
+def cost_row(cost: Cost) -> list[str]:
+    """Cells under ``COST_HEADS``."""
+    seconds = [f"{cost.seconds[name]:.2f}" for name in ("generator", "controller", "rewards")]
+    counts = [str(value) for value in (cost.pictures, cost.failed, cost.blank)]
+    spent = f"{cost.evaluations:.1f} ({cost.most_evaluations})"
+    tera = f"{cost.flops / 1e12:.3g}" if cost.flops else NONE
+    return [cost.arm, cost.about, *counts, spent, *seconds, tera, f"{cost.accepted} / {cost.tried}"]
+
+
+def number(value: float, metric: Metric) -> str:
+    return f"{digits(value * metric.scale)}{' ' + metric.unit if metric.unit else ''}"
+
+
+def interval(value: Interval, scale: float, unit: str, signed: bool = True) -> str:
+    """ "+1.20 % [0.40, 2.00]"."""
+    middle = digits(value.estimate * scale)
+    plus = "+" if signed and value.estimate > 0 else ""
+    return f"{plus}{middle}{' ' + unit if unit else ''} [{digits(value.low * scale)}, {digits(value.high * scale)}]"
+
+
+def digits(value: float) -> str:
+    """Three figures or so, with a true minus sign."""
+    if not math.isfinite(value):
+        return NONE
+    places = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+    text = f"{value:.{places}f}"
+    return (text if float(text) else f"{0:.{places}f}").replace("-", "−")
+
+
+def grid(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A markdown table."""
+    lines = [heads, ["---"] * len(heads), *body]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

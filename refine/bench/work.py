@@ -1,0 +1,152 @@
+"""The arms, batch by batch. All arms do one batch before any does the next, so that a bench stopped halfway is paired all the same.
+
+Batches are cut from the whole list and computed whole, whoever computes them: one process, several, or a resumed one get the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from refine.bench import cost, folder, metrics, samples
+from refine.bench.arms import Arm
+from refine.bench.cost import Clock
+from refine.bench.folder import Line, Plan
+from refine.bench.metrics import Metric
+from refine.bench.samples import Sample
+from refine.engine import Engine, batches
+from refine.errors import CheckpointError, MissingDependency, OutputError
+from refine.evals.judge import Judge
+from refine.stilllife.oracle import compare, distance
+from refine.types import Critique, Image, Record, Reward
+
+Load = Callable[[Arm, Sequence[str]], Engine]  # an arm, and the prompts that an oracle may be told
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The controller that knows the truth: it compares a picture with the nearest of the clean ones."""
+
+    cleans: tuple[Image, ...]
+
+    def inspect(self, images: Sequence[Image]) -> list[Critique]:
+        return [compare(image, min(self.cleans, key=lambda clean: distance(image, clean))) for image in images]
+
+
+@dataclass(frozen=True, slots=True)
+class Ruler:
+    """What measures: the judge (None where no set can be judged) and every reward of the base configuration, by name."""
+
+    judge: Judge | None
+    rewards: Mapping[str, Reward]
+
+
+def tables(plan: Plan) -> dict[str, tuple[Metric, ...]]:
+    """The columns of each set."""
+    return {name: metrics.of(name, [one.prompt for one in group], list(plan.base["rewards"])) for name, group in plan.sets.items()}
+
+
+def prepare(where: Path, plan: Plan, engine: Engine) -> None:
+    """Write what samples start from, the budget of an image, and what a call of each model costs."""
+    for group in plan.sets.values():
+        for sample in group:
+            if not folder.given(where, sample).exists() and (known := samples.truth(sample)) is not None:
+                folder.png(folder.given(where, sample), known.image)
+    if (where / folder.COST).exists():
+        return
+    asked = engine.budget.evaluations
+    evaluations = asked if asked is not None else plan.draws * engine.models.generator.cost()
+    counted = cost.count(engine.models, next(iter(plan.sets.values()))[0].prompt)
+    folder.replace(where / folder.COST, (json.dumps({"evaluations": evaluations, "flops": asdict(counted)}, indent=1) + "\n").encode())
+
+
+def pending(where: Path, plan: Plan) -> list[tuple[str, int]]:
+    """(set, number of the batch) of every batch that some arm has not finished."""
+    finished = {arm.name: folder.ledger(where, arm.name).keys() for arm in plan.arms}
+    return [
+        (name, number)
+        for name, group in plan.sets.items()
+        for number, batch in enumerate(batches(group, plan.base["batch"]))
+        if any((name, sample.key) not in finished[arm.name] for arm in plan.arms_of(name) for sample in batch)
+    ]
+
+
+def execute(where: Path, plan: Plan, todo: Sequence[tuple[str, int]], load: Load, ruler: Ruler, rank: int, say: Say) -> None:
+    """Do these batches, as far as the ledgers lack them."""
+    columns = tables(plan)
+    evaluations = limit(where)
+    finished = {arm.name: folder.ledger(where, arm.name).keys() for arm in plan.arms}
+    for done, (name, number) in enumerate(todo, 1):
+        batch = plan.sets[name][number * plan.base["batch"] :][: plan.base["batch"]]
+        for arm in plan.arms_of(name):
+            missing = [sample for sample in batch if (name, sample.key) not in finished[arm.name]]
+            if not missing:
+                continue
+            engine = load(arm, [sample.prompt for sample in plan.sets[name]])
+            budget = dataclasses.replace(engine.budget, evaluations=evaluations)
+            outcomes = attempt(dataclasses.replace(engine, budget=budget), batch, columns[name], ruler)
+            for sample, (line, image) in zip(batch, outcomes, strict=True):
+                if sample in missing:
+                    folder.save(where, arm.name, sample, line, image, rank)
+                    if "failed" in line:
+                        say(f"{arm.name} failed on {name}/{sample.key}: {line['failed']}")
+        say(f"batch {done} of {len(todo)} ({name}): {len(plan.arms_of(name))} arms")
+
+
+def limit(where: Path) -> int:
+    """The budget of an image, in denoiser evaluations."""
+    evaluations: int = json.loads((where / folder.COST).read_text(encoding="utf-8"))["evaluations"]
+    return evaluations
+
+
+Outcome = tuple[Line, Image | None]
+
+
+def attempt(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], ruler: Ruler) -> list[Outcome]:
+    """A batch, or where it fails each of its samples alone: one bad picture must not cost the others.
+
+    What would stop every picture alike (a full disk, weights or a package that are missing) is raised.
+    """
+    try:
+        return refine(engine, batch, columns, ruler)
+    except (OutputError, CheckpointError, MissingDependency):
+        raise
+    except Exception as error:
+        if len(batch) == 1:
+            return [({"failed": f"{type(error).__name__}: {error}"[:300]}, None)]
+        return [outcome for sample in batch for outcome in attempt(engine, [sample], columns, ruler)]
+
+
+def refine(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], ruler: Ruler) -> list[Outcome]:
+    """Run the loop on a batch and measure its final pictures."""
+    truths = [samples.truth(sample) for sample in batch]
+    cleans = tuple(truth.clean for truth in truths if truth)
+    models = dataclasses.replace(engine.models, truth=Known(cleans)) if cleans else engine.models
+    clock = Clock()
+    given = [truth.image if truth else None for truth in truths]
+    prompts, seeds = [sample.prompt for sample in batch], [sample.seed for sample in batch]
+    records = dataclasses.replace(engine, models=models).refine(prompts, seeds, given, clock)
+    rows = metrics.measure(columns, batch, truths, records, ruler.judge, ruler.rewards)
+    shared = {
+        "seconds": {name: round(clock.seconds[name] / len(batch), 4) for name in sorted(clock.seconds)},
+        "calls": {name: round(clock.pictures[name] / len(batch), 4) for name in sorted(clock.pictures)},
+    }
+    return [(line(record, row) | shared, record.best.image) for record, row in zip(records, rows, strict=True)]
+
+
+def line(record: Record, row: Mapping[str, float]) -> Line:
+    """The ledger's line of one picture."""
+    attempts = [attempt for turn in record.rounds for attempt in turn.attempts]
+    return {
+        "metrics": folder.finite(row),
+        "blank": metrics.blank(record.best.image),
+        "evaluations": record.evaluations,
+        "attempts": len(attempts),
+        "accepted": sum(attempt.kept is not None for attempt in attempts),
+        "stop": record.stop_reason,
+    }
+

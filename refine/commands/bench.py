@@ -1,0 +1,111 @@
+"""``refine bench``: arms × samples, then tables, plots and a gallery."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from refine import display, runner, shards
+from refine.bench import arms, folder, publish, samples, work
+from refine.bench.arms import Arm
+from refine.bench.folder import Plan, Request
+from refine.bench.work import Ruler
+from refine.commands.folders import RUNS, fresh
+from refine.engine import Engine
+from refine.errors import InputError, RefineError
+from refine.evals.judge import Judge
+from refine.stages import Models
+from refine.trees import Tree
+
+# What the command line may leave out, and what it is then.
+DEFAULTS: Request = {
+    "suite": "stilllife", "prompts": None, "n": 64, "seeds": 1, "arm": [], "held_out": [], "preset": [], "set": [],
+}  # fmt: skip
+
+
+def execute(args: Namespace) -> None:
+    """Plan, run, summarise. Processes that were launched together share one folder: the first plans and publishes, all compute."""
+    runner.check_torchvision()
+    with shards.together() as place:
+        asked, out = shards.agree(place, lambda: planned(args))
+        args.folder = Path(out)
+        if args.processes > 1 and place.count == 1:
+            launch(args.folder, args.processes)
+            return
+        plan = plan_of(asked)
+        screen = display.console(sys.stderr)
+        load, ruler = workshop(plan)
+        prompts = [sample.prompt for sample in next(iter(plan.sets.values()))]
+        shards.agree(place, lambda: work.prepare(args.folder, plan, load(plan.arms[0], prompts)))
+        todo = shards.agree(place, lambda: work.pending(args.folder, plan))
+        work.execute(args.folder, plan, shards.shard(todo, place), load, ruler, place.rank, lambda text: screen.print(display.safe(text)))
+        shards.wait(place)
+        if place.first:
+            display.console().print(display.safe(publish.everything(args.folder, plan)))
+
+
+def planned(args: Namespace) -> tuple[Request, str]:
+    """The request and the folder; a new one is made, an old one must agree. All that can be wrong is checked here."""
+    given = {name: value for name in DEFAULTS if (value := getattr(args, name)) not in (None, [])}
+    if args.processes < 1:
+        raise InputError(f"--processes is {args.processes}; it must be 1 or more.")
+    if args.resume:
+        if not args.out:
+            raise InputError("Say which bench goes on: --out DIR --resume.")
+        out = Path(args.out)
+        asked = DEFAULTS | folder.request(out) | given
+        plan = plan_of(asked)
+        folder.must_match(out, plan)
+        folder.keep(out, plan)
+        return asked, str(out)
+    asked = DEFAULTS | given
+    out = Path(args.out) if args.out else fresh(RUNS / "bench")
+    folder.create(out, plan_of(asked))
+    return asked, str(out)
+
+
+def plan_of(asked: Request) -> Plan:
+    """The request spelled out and checked: samples, arms, and tables that are not made of steering metrics alone."""
+    suite = arms.choose(arms.read(asked["suite"]), asked["arm"])
+    source = Path(asked["prompts"]) if asked["prompts"] else None
+    sets = samples.load(source, suite.sets, asked["n"], asked["seeds"])
+    base, made = arms.resolve(suite, asked["preset"], asked["set"], asked["held_out"], list(sets))
+    plan = Plan(asked, suite.baseline, suite.ours, suite.draws, base, tuple(made), sets)
+    for name, metrics in work.tables(plan).items():
+        arms.refuse_self_praise(plan.arms_of(name), base, frozenset(metric.source for metric in metrics), name)
+    return plan
+
+
+def launch(out: Path, processes: int) -> None:
+    """The same bench in several processes on this machine. Raises RefineError where they fail."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    done = subprocess.run([*command, "-m", "refine", "bench", "--out", str(out), "--resume"])
+    if done.returncode:
+        raise RefineError(f"A process failed (see above). Finished samples are safe; go on with: refine bench --out {out} --resume")
+
+
+def workshop(plan: Plan) -> tuple[Callable[[Arm, Sequence[str]], Engine], Ruler]:
+    """What makes an arm's engine, and what measures. A model that several arms name is loaded once."""
+    shelf: dict[str, Any] = {}
+
+    def model(kind: str, node: Tree) -> Any:
+        name = json.dumps([kind, node], sort_keys=True)
+        if name not in shelf:
+            shelf[name] = runner.make(kind, node)
+        return shelf[name]
+
+    def load(arm: Arm, prompts: Sequence[str]) -> Engine:
+        tree = arms.informed(arm, prompts)
+        rewards = tuple(model("reward", node) for node in tree["rewards"].values())
+        models = Models(*(model(role, tree[role]) for role in ("generator", "controller")), rewards, model("reviser", tree["reviser"]))
+        return runner.make_engine(tree, models)
+
+    judged = any(metric.source == "judge" for metrics in work.tables(plan).values() for metric in metrics)
+    rewards = {name: model("reward", node) for name, node in plan.base["rewards"].items()}
+    return load, Ruler(Judge.from_pretrained() if judged else None, rewards)
+
