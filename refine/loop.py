@@ -46,9 +46,9 @@ def run(
 ) -> list[Record]:
     """Refine one image per prompt (drawn from its seed, or given). Equal inputs and batch give equal bytes.
 
-    Raises InputError where the lists do not match, or where the budget does not pay for the first draw. Under the gate's rule ``better``
-    the best image of each record is never worse than its first by the gate's measures. ``after_round`` gets each round's index and the
-    best candidates so far; where it answers False, what is still open stops as "interrupted".
+    Raises InputError where the lists do not match, ConfigError where the budget does not pay for the first draw. Under the gate's rule
+    ``better`` the best image of each record is never worse than its first by the gate's measures. ``after_round`` gets each round's index
+    and the best candidates so far; where it answers False, what is still open stops as "interrupted".
     """
     began, gate = clock(), policy.gated(gate)
     stages.check(policy, models, budget, images is None or None in images)

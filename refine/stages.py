@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from refine import regions, repair
-from refine.errors import InputError
+from refine.errors import ConfigError, InputError
 from refine.gate import is_flat
 from refine.policy import Budget, Policy
 from refine.seeds import derive
@@ -70,12 +70,12 @@ def go_on(turn: int, best: Sequence[Candidate]) -> bool:
 
 
 def check(policy: Policy, models: Models, budget: Budget, drawn: bool) -> None:
-    """Raises InputError where the policy or the budget cannot work with these models."""
+    """Raises ConfigError where the policy or the budget cannot work with these models."""
     if policy.masks == "true" and models.truth is None:
-        raise InputError("The policy oracle-mask needs the true masks, which only a benchmark on faults of its own making has.")
+        raise ConfigError("the policy oracle-mask needs the true masks, which only refine bench has, on faults of its own making.")
     price = models.generator.cost() if drawn else 0
     if budget.evaluations is not None and budget.evaluations < price:
-        raise InputError(f"budget.evaluations is {budget.evaluations}, but one image takes {price} to draw. Give that much, or more.")
+        raise ConfigError(f"budget.evaluations is {budget.evaluations}, but one image takes {price} to draw. Give that much, or more.")
 
 
 def begin(

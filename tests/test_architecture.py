@@ -23,10 +23,10 @@ ROOT = Path(__file__).parent.parent
 SIBLINGS = ("configs", "controllers", "evals", "generators")
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "peft", "scipy")
 
-NOUNS = ("refine.types", "refine.errors", "refine.seeds", "refine.regions", "refine.overlap")
+NOUNS = ("refine.types", "refine.errors", "refine.seeds", "refine.regions", "refine.overlap", "refine.adapters", "refine.replies")
 METHOD = tuple(f"refine.{name}" for name in ("gate", "policy", "policies", "repair", "reviser", "stages", "loop"))
 SETTINGS = tuple(f"refine.{name}" for name in ("trees", "presets", "hints", "embedded", "plugins", "config", "versions"))
-FILES = tuple(f"refine.{name}" for name in ("images", "prompts", "jobs", "overlay", "record", "store"))
+FILES = tuple(f"refine.{name}" for name in ("images", "metadata", "synthetic", "prompts", "jobs", "overlay", "record", "store"))
 MODELS = ("refine.controllers", "refine.generators", "refine.evals")
 TOP = tuple(f"refine.{name}" for name in ("__main__", "cli", "commands", "display", "evaluation", "runner", "pipeline", "ui"))
 ENGINE = ("refine.engine", "refine.shards")
@@ -41,6 +41,10 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "refine.configs": (),
     "refine.regions": ("refine.types",),
     "refine.overlap": ("refine.types", "refine.errors"),
+    "refine.adapters": ("refine.types", "refine.errors"),
+    "refine.replies": (),
+    "refine.chats": NOUNS,
+    "refine.rewriter": (*NOUNS, "refine.reviser", "refine.chats"),
     "refine.stilllife": NOUNS,
     **dict.fromkeys(METHOD, (*NOUNS, *METHOD)),
     **dict.fromkeys(MODELS, (*NOUNS, "refine.stilllife", "refine.training", "refine.trunk", "refine.embedded")),
@@ -49,6 +53,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     **dict.fromkeys(FILES, (*NOUNS, *METHOD, *SETTINGS, *FILES)),
     "refine.report": (*NOUNS, *METHOD, *FILES),
     "refine.engine": (*NOUNS, *METHOD),
+    "refine.isolation": ("refine.errors",),
     "refine.shards": ("refine.errors",),
     "refine.bench": (*NOUNS, *METHOD, *SETTINGS, *FILES, *ENGINE, "refine.evals", "refine.stilllife"),
     **dict.fromkeys(TOP),

@@ -1,12 +1,16 @@
 """Each rule of the gate, one at a time."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import PIL.Image
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from refine.gate import Gate
+from refine.gate import Gate, Rule
 from refine.policy import Budget, Policy
 from refine.types import Candidate, Critique, Mask, Region
 
@@ -54,6 +58,85 @@ def test_reasons(after: Candidate, reason: str) -> None:
     assert verdict.numbers["inside_before"] == 100
 
 
+@pytest.mark.parametrize(
+    ("scores", "crops"), [({}, {"r": 1.0}), ({"r": 1.0}, {}), ({"r": 1.0, "extra": 1.0}, {"r": 1.0}), ({"r": float("inf")}, {"r": 1.0})]
+)
+@pytest.mark.parametrize("rule", get_args(Rule))
+def test_a_missing_score_never_passes(scores: dict[str, float], crops: dict[str, float], rule: Rule) -> None:
+    after = replace(candidate(reward=9.0), scores=scores, crop_scores=crops)
+    gate = Gate(noise={"r": 99.0}, rule=rule, rate=1.0)
+    [verdict], kept = gate.choose(BEFORE, BEFORE, [after], MASK)
+    assert (verdict.reason, kept) == ("not-finite", None)
+
+
+@pytest.mark.parametrize("rule", get_args(Rule))
+def test_a_blank_answer_of_the_generator_never_passes(rule: Rule) -> None:
+    after = replace(candidate(reward=9.0), blank=True)
+    [verdict], kept = Gate(rule=rule, rate=1.0).choose(BEFORE, BEFORE, [after], MASK)
+    assert (verdict.reason, kept) == ("blank", None)
+
+
+marks = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 20), st.integers(1, 10), st.integers(1, 10)), max_size=3)
+levels = st.floats(-2, 2)
+
+
+@st.composite
+def looked_at(draw: st.DrawFn) -> Candidate:
+    faults = [box(x, y, x + w, y + h) for x, y, w, h in draw(marks)]
+    return candidate(*faults, reward=draw(levels), crop=draw(levels))
+
+
+@given(looked_at(), looked_at(), st.lists(looked_at(), min_size=1, max_size=4), st.floats(0, 1))
+def test_what_is_kept_is_never_worse_by_any_measure(first: Candidate, before: Candidate, options: list[Candidate], noise: float) -> None:
+    gate = Gate(noise={"r": noise}, crop_noise={"r": noise / 2})
+    verdicts, kept = gate.choose(first, before, options, MASK)
+    assert (kept is None) == (not any(verdict.accepted for verdict in verdicts))
+    if kept is None:
+        return
+    best = options[kept]
+    heat = best.critique.heat
+    assert best.critique.mass < before.critique.mass
+    assert heat[MASK].sum() <= 0.7 * before.critique.heat[MASK].sum() + 1e-3
+    assert heat[~MASK].sum() <= before.critique.heat[~MASK].sum() + 0.001 * heat.size + 1e-3
+    assert best.scores["r"] >= max(first.scores["r"], before.scores["r"]) - noise - 1e-9
+    assert best.crop_scores["r"] >= before.crop_scores["r"] - noise / 2 - 1e-9
+    assert all(best.critique.mass <= one.critique.mass for one, verdict in zip(options, verdicts, strict=True) if verdict.accepted)
+
+
+@given(looked_at(), st.lists(looked_at(), min_size=1, max_size=4))
+def test_the_rule_reward_keeps_the_best_liked_of_all(before: Candidate, options: list[Candidate]) -> None:
+    _, kept = Gate(rule="reward").choose(before, before, options, None)
+    chosen = before if kept is None else options[kept]
+    assert chosen.scores["r"] == max(one.scores["r"] for one in [before, *options])
+
+
+def test_rewards_are_added_up_in_units_of_their_noise() -> None:
+    """A gain of two noises weighs more than a loss of one, whatever the scales."""
+    before, after = (replace(BEFORE, scores=scores, crop_scores={}) for scores in ({"a": 0.20, "b": 1.0}, {"a": 0.22, "b": 0.0}))
+    assert Gate(noise={"a": 0.01, "b": 1.0}, rule="reward").judge(before, before, after, None).accepted
+    assert not Gate(noise={"a": 0.01, "b": 0.1}, rule="reward").judge(before, before, after, None).accepted
+
+
+def test_without_a_gate_the_cleanest_is_kept_even_if_it_is_worse() -> None:
+    worse = [candidate(box(0, 0, 30, 30), reward=-9), candidate(box(0, 0, 20, 30), reward=-9)]
+    verdicts, kept = Gate(rule="off").choose(BEFORE, BEFORE, worse, MASK)
+    assert kept == 1 and {verdict.reason for verdict in verdicts} == {"ungated"}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_the_lot_accepts_attempts_at_its_rate_and_repeats(rate: float) -> None:
+    options = [[replace(candidate(), seed=3 * attempt + index) for index in range(3)] for attempt in range(500)]
+
+    def lots(seed: int) -> list[int | None]:
+        return [Gate(rule="random", rate=rate, seed=seed).choose(BEFORE, BEFORE, three, MASK)[1] for three in options]
+
+    kept = lots(1)
+    share = np.mean([one is not None for one in kept])
+    assert abs(share - rate) <= 0.07 * (0 < rate < 1)
+    assert kept == lots(1) and (rate in (0.0, 1.0) or kept != lots(2))
+    assert rate == 0 or {one for one in kept if one is not None} == {0, 1, 2}
+
+
 def test_drops_within_noise_do_not_add_up() -> None:
     first, now = candidate(box(2, 2, 12, 12), reward=1.0), candidate(box(2, 2, 12, 12), reward=0.95)
     assert Gate(noise={"r": 0.1}).judge(first, now, candidate(reward=0.88), MASK).reason == "reward-drop"
@@ -75,6 +158,12 @@ def test_the_cleanest_accepted_candidate_wins() -> None:
     [
         (lambda: Gate(fall=1.2), "gate.fall"),
         (lambda: Gate(noise={"r": -1.0}), "gate.noise"),
+        (lambda: Gate(crop_noise={"r": float("nan")}), "gate.crop_noise"),
+        (lambda: Gate(rate=1.5), "gate.rate"),
+        (lambda: Gate(rule="of"), "Did you mean 'off'"),  # type: ignore[arg-type]
+        (lambda: Policy(seeds=0), "policy.seeds"),
+        (lambda: Policy(wording="usr"), "Did you mean 'user'"),  # type: ignore[arg-type]
+        (lambda: Budget(seconds=float("nan")), "budget.seconds"),
         (lambda: Policy(strengths=(0.5, 1.5)), "policy.strengths"),
         (lambda: Policy(strengths=()), "policy.strengths"),
         (lambda: Policy(crop_scale=0.5), "policy.crop_scale"),

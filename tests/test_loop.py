@@ -1,6 +1,7 @@
 """The loop's invariants: kept pixels, never worse, same seed same bytes, budgets honoured."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refine import loop, regions
-from refine.errors import InputError
-from refine.gate import REASONS, Gate
-from refine.policy import Budget, Policy
+from refine.errors import ConfigError, InputError
+from refine.gate import REASONS, Gate, Rule
+from refine.policy import Budget, Policy, Route
 from refine.reviser import TemplateReviser
 from refine.seeds import derive
 from refine.stages import Event, Models
 from refine.types import Inpaint, Record, Redraw
-from tests.toys import Painter, Smoothness, Spotter, picture, scratched
+from tests.toys import Gloom, Painter, Smoothness, Spotter, picture, scratched
 
 BOXES = [(5, 5, 17, 15), (40, 20, 70, 40), (70, 0, 80, 8)]
 GATE = Gate(noise={"smoothness": 0.0})
@@ -86,16 +87,89 @@ def test_given_images_are_not_drawn_and_cost_nothing() -> None:
     assert record.evaluations == 0 and record.stop_reason == "clean" and record.best.image is target
 
 
-@pytest.mark.parametrize("evaluations", [10, 12, 14, 18, 28, 40])
-def test_the_budget_of_evaluations_is_never_exceeded(evaluations: int) -> None:
-    [record] = loop.run(["x"], [3], models=models(0, 1000003), policy=POLICY, gate=GATE, budget=Budget(5, evaluations))
-    assert record.evaluations <= evaluations
-    assert record.stop_reason in ("budget", "nothing-accepted")
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(10, 150),
+    st.lists(st.floats(0.05, 1), min_size=1, max_size=4),
+    st.integers(1, 3),
+    st.sampled_from(["inpaint", "redraw"]),
+    st.lists(st.integers(1, 7), min_size=1, max_size=3),
+)
+def test_the_budget_is_spent_to_the_last_action_it_pays_for(
+    evaluations: int, strengths: list[float], copies: int, route: Route, seeds: list[int]
+) -> None:
+    """Never exceeded, and where it ends an image, no action of the route is left that it would have paid for."""
+    policy = replace(POLICY, route=route, strengths=tuple(strengths), seeds=copies, patience=9)
+    party = models(0, 1000003)
+    for record in loop.run(["x"] * len(seeds), seeds, models=party, policy=policy, gate=GATE, budget=Budget(5, evaluations)):
+        tried = [option for turn in record.rounds for attempt in turn.attempts for option in attempt.candidates]
+        assert record.evaluations == 10 + sum(party.generator.cost(option.strength) for option in tried) <= evaluations
+        if record.stop_reason == "budget":
+            cheapest = min(map(party.generator.cost, strengths)) if route == "inpaint" else party.generator.cost()
+            assert evaluations - record.evaluations < cheapest
+
+
+def test_a_budget_below_the_first_draw_is_refused() -> None:
+    with pytest.raises(ConfigError, match="one image takes 10 to draw"):
+        loop.run(["x"], [3], models=models(), budget=Budget(evaluations=9))
+    target = picture(0)
+    [record] = loop.run(["x"], [3], models=models(), images=[target], budget=Budget(evaluations=9))
+    assert record.evaluations == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(10, 200), st.lists(st.integers(1, 7), min_size=1, max_size=3))
+def test_no_repair_is_begun_that_would_end_too_late(seconds: float, seeds: list[int]) -> None:
+    party = models(0, 1000003)
+    assert isinstance(party.generator, Painter)
+    clock, drawing = party.generator.ticker, 10 * len(seeds)
+    records = loop.run(
+        ["x"] * len(seeds), seeds, models=party, policy=replace(POLICY, route="inpaint", patience=9), gate=GATE,
+        budget=Budget(9, seconds=seconds), clock=clock,
+    )  # fmt: skip
+    assert clock.now <= max(seconds, drawing)
+    assert clock.now == sum(record.evaluations for record in records)
+    if len(seeds) == 1 and records[0].stop_reason == "budget":
+        assert seconds - clock.now < party.generator.cost(min(POLICY.strengths)) or clock.now == drawing > seconds
 
 
 def test_no_seconds_left_means_no_repair() -> None:
     [record] = loop.run(["x"], [3], models=models(), policy=POLICY, gate=GATE, budget=Budget(seconds=0.0))
     assert record.stop_reason == "budget" and not record.rounds
+
+
+def test_rewards_of_the_crop_reach_the_gate() -> None:
+    """A repair that only its crop shows to be worse is rejected for that, and with nothing else changed accepted without the reward."""
+    party = replace(models(), rewards=(Gloom((80, 48)),))
+    [record] = loop.run(["x"], [1], models=party, policy=POLICY, budget=Budget(1))
+    assert {v.reason for a in record.rounds[0].attempts for v in a.verdicts} == {"crop-reward-drop"}
+    [record] = loop.run(["x"], [1], models=replace(party, rewards=()), policy=POLICY, budget=Budget(1))
+    assert record.best.critique.mass == 0
+
+
+@pytest.mark.parametrize("rule", get_args(Rule))
+def test_what_a_safety_checker_blackened_is_never_kept(rule: Rule) -> None:
+    party = replace(models(), generator=Painter(picture(0), BOXES, censored=True))
+    [record] = loop.run(["x"], [3], models=party, policy=replace(POLICY, route="inpaint"), gate=Gate(rule=rule, rate=1.0))
+    assert record.best is record.first
+    assert {v.reason for turn in record.rounds for a in turn.attempts for v in a.verdicts} == {"blank"}
+
+
+def test_without_crop_the_whole_image_is_repainted_and_pixels_are_kept_all_the_same() -> None:
+    party = models(size=(160, 96))
+    assert isinstance(party.generator, Painter)
+    [record] = loop.run(["x"], [3], models=party, policy=replace(POLICY, crop=False), gate=GATE)
+    for attempt in record.rounds[0].attempts:
+        assert {option.box for option in attempt.candidates} == {(0, 0, 160, 96)}
+        assert not any(option.crop_scores for option in attempt.candidates)
+        assert attempt.kept_pixels_sha256
+
+
+def test_candidates_are_strengths_times_seeds() -> None:
+    [record] = loop.run(["x"], [1], models=models(), policy=replace(POLICY, seeds=2), gate=GATE, budget=Budget(1))
+    [attempt] = record.rounds[0].attempts
+    assert [option.strength for option in attempt.candidates] == [*POLICY.strengths, *POLICY.strengths]
+    assert len({option.seed for option in attempt.candidates}) == 6
 
 
 def test_a_hopeless_painter_leaves_the_first_image() -> None:

@@ -113,6 +113,38 @@ def test_colour_is_matched_on_the_ring_around_the_mask() -> None:
     assert regions.match_colour(tinted, source, mask).getpixel((20, 15)) == (100, 120, 140)
 
 
+@given(st.integers(0, 2**31), st.tuples(*[st.integers(-10, 10)] * 3))
+def test_a_tint_is_taken_out_whole(seed: int, tint: tuple[int, int, int]) -> None:
+    pixels = np.random.default_rng(seed).integers(30, 220, (30, 40, 3))
+    mask = np.zeros((30, 40), bool)
+    mask[10:20, 10:30] = True
+    source, tinted = (PIL.Image.fromarray(array.astype(np.uint8)) for array in (pixels, pixels + tint))
+    assert np.array_equal(np.asarray(regions.match_colour(tinted, source, mask)), pixels)
+
+
+def test_a_fault_wider_than_its_mask_does_not_wash_the_repair_out() -> None:
+    """The ring lies in what is left of a dark fault; the painted crop is bright there. The repair must stay bright."""
+    source, painted = PIL.Image.new("RGB", (40, 30), (10, 10, 10)), PIL.Image.new("RGB", (40, 30), (180, 170, 160))
+    mask = np.zeros((30, 40), bool)
+    mask[10:20, 10:30] = True
+    assert regions.match_colour(painted, source, mask).getpixel((20, 15)) == (180, 170, 160)
+
+
+@given(masks(), st.integers(0, 2**31))
+def test_scattered_regions_keep_their_shape(mask: np.ndarray, seed: int) -> None:
+    moved = regions.scatter(Region(mask, "x"), seed)
+    assert moved.mask.shape == mask.shape
+    shapes = [regions.cut(one, regions.box_of(one)) for one in (mask, moved.mask)]
+    assert np.array_equal(*shapes)
+
+
+def test_scattered_regions_go_everywhere() -> None:
+    mask = np.zeros((9, 14), bool)
+    mask[0, 0] = True
+    places = np.logical_or.reduce([regions.scatter(Region(mask, "x"), seed).mask for seed in range(2000)])
+    assert places.all()
+
+
 def test_hash_sees_size_and_pixels() -> None:
     image, other = PIL.Image.new("RGB", (4, 6)), PIL.Image.new("RGB", (6, 4))
     assert regions.kept_hash(image, None) != regions.kept_hash(other, None)

@@ -28,8 +28,22 @@ def scratched(image: Image, boxes: Sequence[tuple[int, int, int, int]]) -> Image
 
 
 @dataclass
+class Ticker:
+    """A clock that moves only when a model works."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
 class Painter:
-    """Draws ``scratched(picture(seed))``; repaints with the nearest kept pixels or, where ``clumsy`` says so by seed, with noise."""
+    """Draws ``scratched(picture(seed))``; repaints with the nearest kept pixels or, where ``clumsy`` says so by seed, with noise.
+
+    ``censored``: repaints come back black, as from a safety checker. ``fails``: seeds that cannot be drawn. An evaluation takes ``ticker``
+    one second.
+    """
 
     target: Image
     boxes: Sequence[tuple[int, int, int, int]] = ()
@@ -37,22 +51,31 @@ class Painter:
     native_size: int = 64
     grid: int = 8
     calls: list[int] = field(default_factory=list)
+    censored: bool = False
+    fails: frozenset[int] = frozenset()
+    ticker: Ticker = field(default_factory=Ticker)
 
     def fits(self, prompt: str) -> tuple[str, str]:
         words = prompt.split()
         return " ".join(words[:20]), " ".join(words[20:])
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], negative_prompts: Sequence[str] | None = None) -> list[Image]:
+        if broken := self.fails & set(seeds):
+            raise RuntimeError(f"seeds {sorted(broken)} give no image")
+        self.ticker.now += self.cost() * len(seeds)
         return [scratched(self.target, self.boxes[: seed % (len(self.boxes) + 1)]) for seed in seeds]
 
     def inpaint(self, jobs: Sequence[InpaintJob]) -> list[Image]:
         self.calls.append(len(jobs))
+        self.ticker.now += sum(self.cost(job.strength) for job in jobs)
         return [self._paint(job) for job in jobs]
 
     def cost(self, strength: float | None = None) -> int:
         return 10 if strength is None else max(1, int(10 * strength))
 
     def _paint(self, job: InpaintJob) -> Image:
+        if self.censored:
+            return PIL.Image.new("RGB", job.image.size)
         if self.clumsy and job.seed % self.clumsy:
             noise = np.random.default_rng(job.seed).integers(0, 256, (*job.image.size[::-1], 3), dtype=np.uint8)
             return PIL.Image.fromarray(noise)
@@ -87,3 +110,14 @@ class Smoothness:
         assert len(images) == len(prompts)
         pixels = [np.asarray(image, np.float64) for image in images]
         return [-float(np.abs(np.diff(p, axis=0)).mean() + np.abs(np.diff(p, axis=1)).mean()) for p in pixels]
+
+
+@dataclass
+class Gloom:
+    """Likes dark crops; a picture of ``size`` it does not mind. For repairs that only a crop can show to be worse."""
+
+    size: tuple[int, int]
+    name: str = "gloom"
+
+    def score(self, images: Sequence[Image], prompts: Sequence[str]) -> list[float]:
+        return [0.0 if image.size == self.size else -float(np.asarray(image).mean()) for image in images]
