@@ -1,4 +1,5 @@
-"""Any user's image, read safely: RGB pixels the right way up, alpha apart, and notes on what was converted; and written back.
+"""Any user's image, read safely: RGB pixels the right way up, alpha apart, notes on what was converted; and written back with all of
+its other data.
 
 Nothing is resized: an image beyond the limits is refused with the limit in the message.
 """
@@ -7,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from refine import metadata
 from refine.errors import InputError
 from refine.types import Image, Mask
 
@@ -27,13 +29,18 @@ TRANSPARENT = frozenset({"RGBA", "LA", "La", "PA", "RGBa"})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """An image as it came: RGB, alpha (mode L, same size) or None, ICC profile of its RGB values, what was converted, hash of the file."""
+    """An image as it came: RGB, alpha (mode L, same size) or None, ICC profile of its RGB values, what was converted, hash of the file
+    ("" where it was none); its texts by name, its EXIF data without the orientation, and its XMP packet.
+    """
 
     image: Image
-    alpha: Image | None
-    icc: bytes | None
-    notes: tuple[str, ...]
-    sha256: str
+    alpha: Image | None = None
+    icc: bytes | None = None
+    notes: tuple[str, ...] = ()
+    sha256: str = ""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    exif: bytes = b""
+    xmp: str | None = None
 
 
 def read(path: Path) -> Picture:
@@ -41,11 +48,7 @@ def read(path: Path) -> Picture:
     digest = _digest(path)
     try:
         with _no_bomb_warning(), PIL.Image.open(path) as opened:
-            _check_size(path, opened)
-            notes = [f"animated: frame 1 of {frames} is used"] if (frames := getattr(opened, "n_frames", 1)) > 1 else []
-            opened.load()
-            icc = opened.info.get("icc_profile") if opened.mode in {"RGB", "RGBA"} else None
-            image, alpha = _separate(path, _upright(opened, notes), notes)
+            return take(opened, str(path), digest)
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is not an image that Pillow can read. Save it as PNG or JPEG.") from error
     except PIL.Image.DecompressionBombError as error:
@@ -54,7 +57,45 @@ def read(path: Path) -> Picture:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be decoded ({error}): it is truncated or damaged. Get it again or save it anew.") from error
-    return Picture(image, alpha, icc, tuple(notes), digest)
+
+
+def take(image: Image, name: str, sha256: str = "") -> Picture:
+    """The picture of an image that Pillow has opened. Raises InputError: too small, too large, not finite."""
+    _check_size(name, image)
+    notes = [f"animated: frame 1 of {frames} is used"] if (frames := getattr(image, "n_frames", 1)) > 1 else []
+    image.load()
+    icc = image.info.get("icc_profile") if image.mode in {"RGB", "RGBA"} else None
+    texts, xmp = _texts(image), _xmp(image)
+    upright = _upright(image, notes)
+    exif = upright.getexif().tobytes() if len(upright.getexif()) else b""
+    rgb, alpha = _separate(name, upright, notes)
+    return Picture(rgb, alpha, icc, tuple(notes), sha256, texts, exif, xmp)
+
+
+XMP_CHUNK = "XML:com.adobe.xmp"
+EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
+
+
+def _texts(image: Image) -> dict[str, str]:
+    """The texts of a PNG file; of other formats the EXIF user comment, under the name that AUTOMATIC1111 gives its content."""
+    own = {str(key): str(value) for key, value in getattr(image, "text", {}).items() if key != XMP_CHUNK}
+    comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT)
+    if not own and isinstance(comment, bytes) and (said := _comment(comment)):
+        own[metadata.PARAMETERS] = said
+    return own
+
+
+def _comment(code: bytes) -> str:
+    """An EXIF user comment: eight bytes that name its encoding, then the text. Big or little endian is not said: zeros tell."""
+    head, body = code[:8], code[8:]
+    if head.rstrip(b"\0") == b"UNICODE":
+        return body.decode("utf-16-be" if body[:1] == b"\0" else "utf-16-le", errors="replace").strip("\0 ")
+    return body.decode("utf-8", errors="replace").strip("\0 ") if head.rstrip(b"\0") in (b"ASCII", b"") else ""
+
+
+def _xmp(image: Image) -> str | None:
+    packet = image.info.get("xmp") or image.info.get(XMP_CHUNK)
+    return packet.decode("utf-8", errors="replace") if isinstance(packet, bytes) else packet
 
 
 def _digest(path: Path) -> str:
@@ -75,13 +116,13 @@ def _no_bomb_warning() -> Iterator[None]:
         yield
 
 
-def _check_size(path: Path, image: Image) -> None:
+def _check_size(name: str, image: Image) -> None:
     width, height = image.size
     if min(width, height) < MIN_SIDE:
-        raise InputError(f"{path} is {width} × {height} pixels; each side must have at least {MIN_SIDE}.")
+        raise InputError(f"{name} is {width} × {height} pixels; each side must have at least {MIN_SIDE}.")
     if width * height > MAX_PIXELS:
         raise InputError(
-            f"{path} is {width} × {height} = {width * height / 1e6:.0f} megapixels; the limit is {MAX_PIXELS / 1e6:.0f}. "
+            f"{name} is {width} × {height} = {width * height / 1e6:.0f} megapixels; the limit is {MAX_PIXELS / 1e6:.0f}. "
             "Resize it first: refine never changes an image's size."
         )
 
@@ -94,7 +135,7 @@ def _upright(image: Image, notes: list[str]) -> Image:
     return turned
 
 
-def _separate(path: Path, image: Image, notes: list[str]) -> tuple[Image, Image | None]:
+def _separate(name: str, image: Image, notes: list[str]) -> tuple[Image, Image | None]:
     """RGB and alpha of any mode."""
     if image.mode != "RGB":
         notes.append(f"converted from {image.mode} to RGB")
@@ -103,15 +144,15 @@ def _separate(path: Path, image: Image, notes: list[str]) -> tuple[Image, Image 
         notes.append("alpha is kept apart and put back; models see the colours below it")
         return full.convert("RGB"), full.getchannel("A")
     if image.mode == "F" or image.mode.startswith("I"):
-        return _from_levels(path, image, notes), None
+        return _from_levels(name, image, notes), None
     return image.convert("RGB"), None
 
 
-def _from_levels(path: Path, image: Image, notes: list[str]) -> Image:
+def _from_levels(name: str, image: Image, notes: list[str]) -> Image:
     """8-bit RGB from a grey image of 16- or 32-bit integers or floats."""
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
-        raise InputError(f"{path} has pixels that are not finite numbers. Save it as an 8-bit image.")
+        raise InputError(f"{name} has pixels that are not finite numbers. Save it as an 8-bit image.")
     top = _full_scale(values, image.mode)
     if values.min() < 0 or values.max() > top:
         notes.append(f"values from {values.min():g} to {values.max():g} were cut to 0 to {top:g}")
@@ -127,13 +168,25 @@ def _full_scale(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], mode:
     return 65535.0 if mode.startswith("I;16") or high <= 65535 else float(2**31 - 1)
 
 
-def write(image: Image, path: Path, source: Picture | None = None) -> None:
-    """Write a PNG; alpha and ICC profile of the image it came from are put back."""
-    full = image
-    if source is not None and source.alpha is not None:
-        full = image.copy()
-        full.putalpha(source.alpha)
-    full.save(path, format="PNG", icc_profile=source.icc if source else None)
+def write(image: Image, path: Path, source: Picture | None = None, texts: Mapping[str, str] | None = None, xmp: str | None = None) -> None:
+    """Write a PNG; alpha, ICC profile, EXIF, texts and XMP of the image it came from are put back, except for given ``texts``, ``xmp``."""
+    source = source or Picture(image)
+    chunks = PngImagePlugin.PngInfo()
+    for key, text in (source.texts if texts is None else texts).items():
+        chunks.add_itxt(key, text) if not text.isascii() else chunks.add_text(key, text)
+    if packet := xmp or source.xmp:
+        chunks.add_itxt(XMP_CHUNK, packet)
+    more = {"exif": source.exif} if source.exif else {}
+    whole(image, source).save(path, format="PNG", icc_profile=source.icc, pnginfo=chunks, **more)
+
+
+def whole(image: Image, source: Picture) -> Image:
+    """The image with the alpha of the picture it came from."""
+    if source.alpha is None:
+        return image
+    full = image.copy()
+    full.putalpha(source.alpha)
+    return full
 
 
 def from_mask(mask: Mask) -> Image:
@@ -164,8 +217,19 @@ def sidecar(path: Path) -> str | None:
         raise InputError(f"Cannot read the prompt in {note}: {error}. It must be UTF-8 text.") from error
 
 
+def embedded(path: Path) -> str | None:
+    """The prompt in the file's own metadata; None where there is none, or no image."""
+    try:
+        with _no_bomb_warning(), PIL.Image.open(path) as opened:
+            _check_size(str(path), opened)
+            opened.load()  # texts may stand behind the pixels
+            return metadata.prompt_in(_texts(opened))
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError, PIL.Image.DecompressionBombError):
+        return None  # what is wrong with the file is said by ``read``
+
+
 # Where an image's own prompt may be found, in this order.
-PROMPT_READERS: tuple[Callable[[Path], str | None], ...] = (sidecar,)
+PROMPT_READERS: tuple[Callable[[Path], str | None], ...] = (sidecar, embedded)
 
 
 def prompt_of(path: Path) -> str | None:

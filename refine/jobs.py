@@ -84,7 +84,7 @@ def _hash(file: Path, faults: list[str]) -> str | None:
 
 
 def pair(prompts: Sequence[Prompt], files: Sequence[Path], faults: list[str]) -> list[Prompt]:
-    """The prompt of each image file: by id, the one prompt for all, by order, or (no prompts given) the one that lies with the file."""
+    """The prompt of each image file: by id, the one prompt for all, by order, or (none given) the one that lies with or in the file."""
     if not prompts:
         return [_own(file, faults) for file in files]
     if all(prompt.id is not None for prompt in prompts):
@@ -99,10 +99,11 @@ def pair(prompts: Sequence[Prompt], files: Sequence[Path], faults: list[str]) ->
 
 
 def _own(file: Path, faults: list[str]) -> Prompt:
-    """The prompt that lies with a file. That the file itself is missing is said elsewhere."""
+    """The prompt that lies with or in a file. That the file itself is missing is said elsewhere."""
     text = images.prompt_of(file)
     if not text and file.exists():
-        faults.append(f"{file}: no prompt. Give one on the command line, by --prompts, or in {file.with_suffix('.txt').name} beside it.")
+        note = file.with_suffix(".txt").name
+        faults.append(f"{file}: no prompt, nor one in its metadata. Give one on the command line, by --prompts, or in {note} beside it.")
     return Prompt(text or "")
 
 

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refine import images, jobs, record
+from refine import images, jobs, metadata, record, synthetic
 from refine.errors import ConfigError, InputError, OutputError
 from refine.images import Picture
 from refine.jobs import Job
 from refine.overlay import overlay
 from refine.trees import Tree, differences, dump, parse
-from refine.types import Candidate, Critique, Record
+from refine.types import Candidate, Critique, Record, Redraw
 from refine.versions import versions
 
 RUN, JOBS, LEDGER, ITEMS, SCORES = "run.yaml", "jobs.jsonl", "ledger.jsonl", "items", "scores.csv"
@@ -139,15 +139,17 @@ def item_folder(folder: Path, key: str) -> Path:
     return folder / ITEMS / key
 
 
-def save(run: Run, job: Job, outcome: Record, source: Picture | None = None, notes: Sequence[str] = ()) -> Line:
-    """Write one finished image: a temporary folder, fsync, rename, then the ledger's line."""
+def save(run: Run, job: Job, outcome: Record, source: Picture | None = None, notes: Sequence[str] = (), sampler: str | None = None) -> Line:
+    """Write one finished image: a temporary folder, fsync, rename, then the ledger's line. ``sampler``: how it was drawn, by name."""
     key = jobs.key(job, run.config)
     final = item_folder(run.folder, key)
     made = final.with_name(f".{key}.{os.getpid()}")
     with writing(run.folder):
         shutil.rmtree(made, ignore_errors=True)
         try:
-            write_images(made, outcome, source)
+            drawing = {**run.config.get("generator", {}), "sampler": sampler}
+            texts = metadata.texts_for(outcome, drawing, source is None, source.texts if source else {})
+            write_images(made, outcome, source, texts)
             _write(made / "record.json", record.dumps(full_record(run, job, key, outcome, source, notes)), replace=False)
             _sync_tree(made)
             shutil.rmtree(final, ignore_errors=True)  # a folder without a line in the ledger is not finished
@@ -171,12 +173,14 @@ def full_record(run: Run, job: Job, key: str, outcome: Record, source: Picture |
     return record.to_json(outcome) | head | {"config": run.config, "versions": versions()}
 
 
-def write_images(folder: Path, outcome: Record, source: Picture | None) -> None:
-    """First and final image, masks, overlays and every candidate."""
+def write_images(folder: Path, outcome: Record, source: Picture | None, texts: Mapping[str, str]) -> None:
+    """First and final image, masks, overlays and every candidate. What a model painted is marked as that; ``texts`` go into the final."""
     (folder / "candidates").mkdir(parents=True)
     (folder / "masks").mkdir()
-    images.write(outcome.first.image, folder / record.FIRST, source)
-    images.write(outcome.best.image, folder / record.FINAL, source)
+    drawn, painted = synthetic.marked(None, synthetic.DRAWN), synthetic.marked(source.xmp if source else None, _kind(outcome, source))
+    images.write(outcome.first.image, folder / record.FIRST, source, xmp=None if source else drawn)
+    changed = source is None or outcome.best is not outcome.first
+    images.write(outcome.best.image, folder / record.FINAL, source, texts, painted if changed else None)
     for name, one in (("first", outcome.first), ("final", outcome.best)):
         images.write(overlay(one.image, one.critique), folder / f"overlay-{name}.png")
         write_masks(folder / "masks", name, one.critique)
@@ -185,7 +189,13 @@ def write_images(folder: Path, outcome: Record, source: Picture | None) -> None:
             if attempt.mask is not None:
                 images.write(images.from_mask(attempt.mask), folder / "masks" / f"r{turn.index}-a{position}.png")
             for index, candidate in enumerate(attempt.candidates):
-                images.write(candidate.image, folder / record.candidate_file(turn.index, position, index))
+                images.write(candidate.image, folder / record.candidate_file(turn.index, position, index), xmp=painted)
+
+
+def _kind(outcome: Record, source: Picture | None) -> str:
+    """The digital source type of an image that was drawn here, drawn anew, or painted into."""
+    kept = [attempt.action for turn in outcome.rounds for attempt in turn.attempts if attempt.kept is not None]
+    return synthetic.DRAWN if source is None or any(isinstance(one, Redraw) for one in kept) else synthetic.PAINTED_INTO
 
 
 def write_masks(folder: Path, name: str, critique: Critique) -> None:
