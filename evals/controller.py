@@ -188,12 +188,18 @@ def by_group(rows: Sequence[Row]) -> dict[str, list[Overlap]]:
 
 
 def plain_mean(groups: Mapping[str, Sequence[Overlap]], name: str, seed: int = 0, resamples: int = 10_000) -> Interval:
-    """Mean of the groups' means of one measure, each group counting the same; 95 % bootstrap within each group."""
+    """Mean of the groups' means of one measure, each group counting the same; 95 % bootstrap within each group.
+
+    Without an interval (NaN) where a group has a single picture: it shows no spread.
+    """
     rng = np.random.default_rng(seed)
     values = [np.array([PER_PICTURE[name](one) for one in counts]) for counts in groups.values()]
+    estimate = float(np.mean([column.mean() for column in values]))
+    if min(map(len, values)) < 2:
+        return Interval(estimate, float("nan"), float("nan"))
     drawn = np.mean([_means(column, rng, resamples) for column in values], axis=0)
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return Interval(float(np.mean([column.mean() for column in values])), float(low), float(high))
+    return Interval(estimate, float(low), float(high))
 
 
 def _means(values: Floats, rng: np.random.Generator, resamples: int, chunk: int = 500) -> Floats:

@@ -1,6 +1,6 @@
-"""Figures that others published, to stand beside a measured row: never measured here, never part of a computation.
+"""Figures that others published, to stand beside a measured row: never measured here, never part of a measurement.
 
-In percent, as printed. ``caveat`` says why a row may not be comparable with a measurement on the public files.
+In percent, as printed; a mean over printed figures says so. ``caveat``: why a row may not compare with a measurement on public files.
 """
 
 from __future__ import annotations

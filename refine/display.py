@@ -21,6 +21,7 @@ from refine.types import Critique
 
 WIDE = 160  # columns, where the output is no terminal and nothing else is said
 PROMPT_SHOWN = 48
+BAR = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 def console(stream: TextIO | None = None) -> Console:
@@ -42,8 +43,7 @@ def short(text: str, length: int = PROMPT_SHOWN) -> Text:
 @contextmanager
 def progress(total: int, finished: int, quiet: Console) -> Iterator[tuple[Callable[[Event], None], Callable[[Line], None]]]:
     """Two callbacks, one for the stages of the loop and one for each finished image. A line per stage where there is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bars = Progress(*columns, console=quiet, disable=not quiet.is_terminal)
+    bars = Progress(*BAR, console=quiet, disable=not quiet.is_terminal)
     with bars:
         overall = bars.add_task("images finished", total=total, completed=finished)
         stages: dict[str, TaskID] = {}
@@ -65,6 +65,21 @@ def progress(total: int, finished: int, quiet: Console) -> Iterator[tuple[Callab
                 quiet.print(f"finished {line['id']}: {line['stop_reason']}")
 
         yield observe, done
+
+
+@contextmanager
+def counter(what: str, total: int, finished: int, quiet: Console) -> Iterator[Callable[[int], None]]:
+    """A callback that is told how many more are done: a bar, or a line each time where there is no terminal."""
+    bars = Progress(*BAR, console=quiet, disable=not quiet.is_terminal)
+    with bars:
+        task = bars.add_task(what, total=total, completed=finished)
+
+        def advance(count: int) -> None:
+            bars.advance(task, count)
+            if not quiet.is_terminal:
+                quiet.print(f"{what}: {bars.tasks[0].completed:g} of {total}")
+
+        yield advance
 
 
 def closing_table(lines: Sequence[Line], folder: Path) -> Table:

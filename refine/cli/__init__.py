@@ -32,7 +32,7 @@ exit codes:
 """
 
 # In the order of the help. The grammar of a command is refine/cli/NAME.py, its work refine/commands/NAME.py, imported when it runs.
-COMMANDS = ("run", "inspect", "presets", "show", "calibrate", "bench")
+COMMANDS = ("run", "inspect", "presets", "show", "calibrate", "bench", "eval")
 
 
 def parser() -> ArgumentParser:
@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _how_to_go_on(args: Namespace) -> str:
     folder = getattr(args, "folder", None)  # set once the run has one
-    return f"Finished images are whole. Go on with: refine {args.command} --out {folder} --resume" if folder else "Nothing was written."
+    words = f"{args.command} {args.what}" if hasattr(args, "what") else args.command
+    return f"Finished images are whole. Go on with: refine {words} --out {folder} --resume" if folder else "Nothing was written."
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
