@@ -18,8 +18,8 @@ def polygon(points: Sequence[float], size: tuple[int, int]) -> Mask:
     """(H, W) bool of one polygon [x1, y1, …] in a picture of ``size`` (width, height); even-odd rule, outline included."""
     corners = np.asarray(points, np.float32).reshape(-1, 2).astype(np.int32)
     mask = fill([(corners + 0.5).ravel().tolist()], size)
-    for start, end in zip(corners.tolist(), np.roll(corners, -1, axis=0).tolist(), strict=True):
-        _line(mask, *sorted((tuple(start), tuple(end)), key=lambda point: point[0]))
+    for (x0, y0), (x1, y1) in zip(corners.tolist(), np.roll(corners, -1, axis=0).tolist(), strict=True):
+        _line(mask, (x0, y0), (x1, y1))
     return mask
 
 
@@ -31,8 +31,8 @@ def box(x: float, y: float, width: float, height: float, size: tuple[int, int]) 
 
 
 def _line(mask: Mask, start: tuple[int, int], end: tuple[int, int]) -> None:
-    """Mark the pixels of Bresenham's line from left to right; what lies outside the picture is left out."""
-    (x0, y0), (x1, y1) = start, end
+    """Mark the pixels of Bresenham's line, which goes from left to right; what lies outside the picture is left out."""
+    (x0, y0), (x1, y1) = sorted((start, end), key=lambda point: point[0])
     across, down, sign = x1 - x0, abs(y1 - y0), 1 if y1 >= y0 else -1
     long, short = max(across, down), min(across, down)
     step = np.arange(long + 1)

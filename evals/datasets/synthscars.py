@@ -23,7 +23,7 @@ import numpy as np
 
 from refine.evals.datasets import raster
 from refine.evals.datasets.items import Dataset, Entry, Fault, Item, picture, unique
-from refine.stilllife.dataset import annotations, find_image, image_folders, read_entries
+from refine.stilllife.dataset import annotation_file, find_image, image_folders, read_entries
 from refine.types import Mask
 
 NAME = "SynthScars"
@@ -32,7 +32,7 @@ SLACK = 1.0  # pixels that a vertex may lie beyond the border without a note
 
 def load(root: Path, split: str = "test") -> Dataset:
     """The entries of one split, in the file's order. Raises InputError where there are no annotations, or they are not JSON."""
-    path = annotations(root, split)
+    path = annotation_file(root, split)
     entries, faults = unique(_entries(read_entries(path), image_folders(root, split)))
     return Dataset(NAME, split, hashlib.sha256(path.read_bytes()).hexdigest(), entries, faults)
 

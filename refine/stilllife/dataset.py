@@ -63,7 +63,7 @@ def read_synthscars(root: Path, split: str, report: Callable[[str], None] = log.
     of three corners that covers a pixel. A region without an explanation is kept and reported.
     """
     folders = image_folders(root, split)
-    items = (_item(entry, folders, report) for entry in read_entries(annotations(root, split)))
+    items = (_item(entry, folders, report) for entry in read_entries(annotation_file(root, split)))
     return [item for item in items if item is not None]
 
 
@@ -106,7 +106,7 @@ def _entry(sample: Sample, name: str) -> dict[str, Any]:
     return {"caption": full_caption(sample), "img_file_name": name, "refs": refs, "prompt": sample.caption, **extra}
 
 
-def annotations(root: Path, split: str) -> Path:
+def annotation_file(root: Path, split: str) -> Path:
     """The annotation file, under its own split or under train; "annoations" is the published spelling."""
     tried = [root / part / folder / f"{split}.json" for part in (split, "train") for folder in ("annotations", "annoations")]
     for path in tried:
