@@ -1,25 +1,18 @@
-"""What every scorer shares: pairs that match, batches that fit, and texts that are encoded once."""
+"""What every scorer shares: batches that fit, and features that are computed once."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from refine.errors import InputError
+from refine.types import Image
 
 Item = TypeVar("Item")
-
-
-def check_pairs(images: Sequence[object], prompts: Sequence[object] | str) -> None:
-    """One prompt for each image; a lone string is not a list of prompts."""
-    if isinstance(prompts, str):
-        raise InputError(f"prompts is one string ({prompts[:60]!r}); give one prompt per image in a list.")
-    if len(images) != len(prompts):
-        raise InputError(f"{len(images)} images but {len(prompts)} prompts; score() pairs them one to one. For all pairs use matrix().")
 
 
 def in_batches(run: Callable[[Sequence[Item]], Tensor], items: Sequence[Item], size: int) -> Tensor:
@@ -37,24 +30,34 @@ def in_batches(run: Callable[[Sequence[Item]], Tensor], items: Sequence[Item], s
     return torch.cat(parts)
 
 
-class TextCache:
-    """Encoded texts by their cleaned form; the least recently used go first."""
+class FeatureCache(Generic[Item]):
+    """Encoded items by a key of theirs; the least recently used go first, once there are more than ``capacity``."""
 
-    def __init__(self, encode: Callable[[Sequence[str]], Tensor], batch_size: int, capacity: int = 4096) -> None:
-        self._encode, self._batch_size, self._capacity = encode, batch_size, capacity
-        self._rows: OrderedDict[str, Tensor] = OrderedDict()
+    def __init__(self, encode: Callable[[Sequence[Item]], Tensor], key: Callable[[Item], Hashable], batch_size: int, capacity: int) -> None:
+        self._encode, self._key, self._batch_size, self._capacity = encode, key, batch_size, capacity
+        self._rows: OrderedDict[Hashable, Tensor] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """(B, ...) one row for each text, in order."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+    def __call__(self, items: Sequence[Item]) -> Tensor:
+        """(B, ...) one row for each item, in order; B >= 1."""
+        keys = [self._key(item) for item in items]
+        new = {key: item for key, item in zip(keys, items, strict=True) if key not in self._rows}
         if new:
-            self._rows.update(zip(new, in_batches(self._encode, new, self._batch_size), strict=True))
-        rows = torch.stack([self._rows[text] for text in texts])
-        for text in texts:
-            self._rows.move_to_end(text)
+            # Cloned: a row must not keep the whole batch that it was computed in.
+            encoded = (row.clone() for row in in_batches(self._encode, list(new.values()), self._batch_size))
+            self._rows.update(zip(new, encoded, strict=True))
+        rows = torch.stack([self._rows[key] for key in keys])
+        for key in keys:
+            self._rows.move_to_end(key)
         while len(self._rows) > self._capacity:
             self._rows.popitem(last=False)
         return rows
+
+
+def content(image: Image) -> bytes:
+    """A key of an image's pixels: equal for equal pictures, whatever object holds them."""
+    digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
+    digest.update(image.tobytes())
+    return digest.digest()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from refine.embedded import resolve
-from refine.errors import CheckpointError, UnknownName
+from refine.errors import CheckpointError, RefineError, UnknownName
+from refine.evals.hub import explain, first_line
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -29,44 +29,53 @@ def precision(dtype: str | torch.dtype) -> torch.dtype:
     return DTYPES[dtype]
 
 
+def local(source: str | Path) -> Path:
+    """The path that ``source`` means here: an embedded model's folder, or the path itself, which need not exist."""
+    return Path(resolve(str(source))).expanduser()
+
+
 def locate(source: str | Path, filename: str, *, local_files_only: bool = False) -> Path:
     """A checkpoint file, or a folder that has a ``config.json``.
 
     ``source`` is a file, a folder in our layout, a folder that holds ``filename``, an embedded model, or a hub id (``filename`` is
     then downloaded or taken from the hub's cache).
     """
-    path = Path(resolve(str(source))).expanduser()
+    path = local(source)
     if path.is_file() or (path / "config.json").is_file():
         return path
     if (path / filename).is_file():
         return path / filename
     if path.exists():
         raise CheckpointError(f"{path} holds neither config.json nor {filename}. Give a checkpoint file or a folder with one of the two.")
-    return _download(str(source), filename, local_files_only=local_files_only)
+    return download(str(source), filename, local_files_only=local_files_only)
 
 
-def _download(repo: str, filename: str, *, local_files_only: bool) -> Path:
+def download(repo: str, filename: str, *, local_files_only: bool = False) -> Path:
+    """A file of a hub repository, from the hub or its cache."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(repo, filename, local_files_only=local_files_only))
-    except HFValidationError:
-        raise CheckpointError(f"{repo!r} is no file or folder here, and no hub id (owner/name). Check the path.") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        advice = "Download it elsewhere and give its path."
-        raise CheckpointError(f"Cannot get {filename} of {repo!r} from the hub: {reason} {advice}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(explain(repo, filename, error)) from error
+
+
+@contextmanager
+def reading(what: str | Path) -> Iterator[None]:
+    """Whatever a parser of foreign bytes stumbles over becomes one CheckpointError."""
+    try:
+        yield
+    except RefineError:
+        raise
+    except Exception as error:  # a hostile file can make a parser raise anything
+        advice = "It may be truncated, foreign, or hold code; get it again."
+        raise CheckpointError(f"{what} is not a readable checkpoint ({first_line(error)}). {advice}") from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """Tensors of a ``.safetensors`` file or of a PyTorch file (read without executing code), unwrapped from ``state_dict``."""
-    try:
+    with reading(path):
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        advice = "It may be truncated, foreign, or hold code; get it again."
-        raise CheckpointError(f"{path} is not a readable checkpoint ({reason}). {advice}") from error
     while isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -92,14 +101,16 @@ def unfilled(make: Callable[[], Module]) -> Module:
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Load, or say which tensors are missing, left over, or of another shape."""
     own = module.state_dict()
-    faults = [
-        _listing("missing", own.keys() - state.keys()),
-        _listing("unexpected", state.keys() - own.keys()),
-        _listing("wrong shape", {key for key in own.keys() & state.keys() if own[key].shape != state[key].shape}),
-    ]
+    mismatched = {key for key in own.keys() & state.keys() if own[key].shape != state[key].shape}
+    require_match(what, own.keys() - state.keys(), state.keys() - own.keys(), mismatched)
+    module.load_state_dict(dict(state))
+
+
+def require_match(what: str, missing: set[str], unexpected: set[str], mismatched: set[str]) -> None:
+    """CheckpointError where any of the three is not empty."""
+    faults = [_listing("missing", missing), _listing("unexpected", unexpected), _listing("wrong shape", mismatched)]
     if any(faults):
         raise CheckpointError(f"These weights are not {what}: {'; '.join(filter(None, faults))}. Check the file and its version.")
-    module.load_state_dict(dict(state))
 
 
 def _listing(label: str, keys: set[str], most: int = 3) -> str:
@@ -108,13 +119,24 @@ def _listing(label: str, keys: set[str], most: int = 3) -> str:
     return f"{label} {', '.join(names[:most])}{more}" if names else ""
 
 
-def need(state: Mapping[str, Tensor], key: str, what: str) -> Tensor:
+def need(state: Mapping[str, Tensor], key: str, what: str, dimensions: int) -> Tensor:
     """One tensor that decides an architecture, or an error that names it."""
     if key not in state:
         raise CheckpointError(f"These weights are not {what}: {key} is missing. Check the file and its version.")
+    if state[key].ndim != dimensions:
+        shape = tuple(state[key].shape)
+        raise CheckpointError(f"These weights are not {what}: {key} has the shape {shape}, not {dimensions} dimensions. Check the file.")
     return state[key]
 
 
 def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
     """How many numbered blocks follow ``prefix``."""
     return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
+
+
+def require_heads(width: int, heads: int, what: str, option: str) -> None:
+    """A width that its heads do not divide would fail deep inside a model; a checkpoint does not say how many there are."""
+    if heads < 1 or width % heads:
+        raise CheckpointError(
+            f"{what} of width {width} cannot have {heads} attention heads. Set {option} to the number it was trained with."
+        )

@@ -15,6 +15,7 @@ from transformers import CLIPTokenizer
 from refine.embedded import WEIGHTS
 
 MERGES = WEIGHTS / "openai" / "clip_bpe" / "merges.txt"
+OPENAI_SIZE = 49408
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 

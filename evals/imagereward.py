@@ -18,16 +18,20 @@ from torch import Tensor, nn
 from transformers import BertTokenizer, BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 from refine.errors import CheckpointError
-from refine.evals.batching import check_pairs, in_batches
+from refine.evals.backends import IMAGEREWARD_FILE as FILE
+from refine.evals.backends import vocabulary
+from refine.evals.batching import FeatureCache, content, in_batches
 from refine.evals.checkpoints import count_layers, load_strict, locate, need, precision, read_state, unfilled
+from refine.evals.checks import check_pairs
+from refine.evals.hub import explain
 from refine.evals.preprocess import centre_crop, square_side
 from refine.types import Image
 
-FILE = "ImageReward.pt"
 WHAT = "an ImageReward checkpoint"
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
 LENGTH = 35
 HEAD = (1024, 128, 64, 16)
+IMAGES = 32  # images whose tokens are remembered: 0.8 MB each at the published size
 
 _VISION = {
     "cls_token": "embeddings.class_embedding",
@@ -120,6 +124,7 @@ class ImageReward:
         self.model.mlp.float()
         self.tokenizer = tokenizer
         self.side = square_side(model.vision.config)
+        self.known_images: FeatureCache[Image] = FeatureCache(self._see, content, batch_size, IMAGES)
 
     @classmethod
     def from_pretrained(
@@ -173,10 +178,10 @@ class ImageReward:
         """Scores of every image (rows) for every prompt (columns); each image is encoded once."""
         if not prompts:
             return [[] for _ in images]
-        return [self._score_prompts(self._see([image]), prompts) for image in images]
+        return [self._score_prompts(self.known_images([image]), prompts) for image in images]
 
     def _score_pairs(self, pairs: Sequence[tuple[Image, str]]) -> Tensor:
-        return self._judge(self._see([image for image, _ in pairs]), [prompt for _, prompt in pairs])
+        return self._judge(self.known_images([image for image, _ in pairs]), [prompt for _, prompt in pairs])
 
     def _score_prompts(self, seen: Tensor, prompts: Sequence[str]) -> list[float]:
         """Scores of one image's tokens (1, n, V) for many prompts."""
@@ -205,16 +210,14 @@ def token_ids(tokenizer: BertTokenizer, prompts: Sequence[str], length: int = LE
 
 def bert_tokenizer(source: str | Path, *, local_files_only: bool = False) -> BertTokenizer:
     """From a ``vocab.txt`` (or a folder that holds one), or a hub id."""
-    path = Path(source).expanduser()
-    file = path / "vocab.txt" if path.is_dir() else path
-    if file.is_file():
-        return BertTokenizer(vocab={word: k for k, word in enumerate(file.read_text(encoding="utf-8").splitlines())})
+    file = vocabulary(source)
+    if file is not None:
+        return BertTokenizer(vocab={word: k for k, word in enumerate(Path(file).read_text(encoding="utf-8").splitlines())})
     try:
         words: BertTokenizer = BertTokenizer.from_pretrained(str(source), local_files_only=local_files_only)
         return words
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"Cannot get the BERT vocabulary {str(source)!r}: {reason} Give the path of a vocab.txt.") from error
+        raise CheckpointError(explain(str(source), "vocab.txt", error)) from error
 
 
 def from_state(state: Mapping[str, Tensor], vision_heads: int, text_heads: int) -> ImageRewardModel:
@@ -227,12 +230,12 @@ def from_state(state: Mapping[str, Tensor], vision_heads: int, text_heads: int) 
 
 def configs(state: Mapping[str, Tensor], vision_heads: int, text_heads: int) -> tuple[BlipVisionConfig, BlipTextConfig]:
     """Sizes from tensor shapes; the settings that no tensor shows (epsilons, exact GELU) as published."""
-    width, _, patch, _ = need(state, "blip.visual_encoder.patch_embed.proj.weight", WHAT).shape
-    tokens = need(state, "blip.visual_encoder.pos_embed", WHAT).shape[1]
-    vocabulary, text_width = need(state, "blip.text_encoder.embeddings.word_embeddings.weight", WHAT).shape
+    width, _, patch, _ = need(state, "blip.visual_encoder.patch_embed.proj.weight", WHAT, 4).shape
+    tokens = need(state, "blip.visual_encoder.pos_embed", WHAT, 3).shape[1]
+    vocabulary, text_width = need(state, "blip.text_encoder.embeddings.word_embeddings.weight", WHAT, 2).shape
     vision = BlipVisionConfig(
         hidden_size=width,
-        intermediate_size=need(state, "blip.visual_encoder.blocks.0.mlp.fc1.weight", WHAT).shape[0],
+        intermediate_size=need(state, "blip.visual_encoder.blocks.0.mlp.fc1.weight", WHAT, 2).shape[0],
         num_hidden_layers=count_layers(state, "blip.visual_encoder.blocks."),
         num_attention_heads=vision_heads,
         image_size=round((tokens - 1) ** 0.5) * patch,
@@ -243,10 +246,10 @@ def configs(state: Mapping[str, Tensor], vision_heads: int, text_heads: int) -> 
         vocab_size=vocabulary,
         hidden_size=text_width,
         encoder_hidden_size=width,
-        intermediate_size=need(state, "blip.text_encoder.encoder.layer.0.intermediate.dense.weight", WHAT).shape[0],
+        intermediate_size=need(state, "blip.text_encoder.encoder.layer.0.intermediate.dense.weight", WHAT, 2).shape[0],
         num_hidden_layers=count_layers(state, "blip.text_encoder.encoder.layer."),
         num_attention_heads=text_heads,
-        max_position_embeddings=need(state, "blip.text_encoder.embeddings.position_embeddings.weight", WHAT).shape[0],
+        max_position_embeddings=need(state, "blip.text_encoder.embeddings.position_embeddings.weight", WHAT, 2).shape[0],
         bos_token_id=vocabulary - 2,  # [DEC] and [ENC] follow the plain vocabulary
         is_decoder=True,  # creates the cross-attention layers; the call itself stays bidirectional
     )

@@ -37,15 +37,34 @@ def letterbox(image: Image, side: int, antialias: bool) -> Tensor:
     return normalise(F.pad(pixels, bars))
 
 
+def resize_protocol(antialias: bool) -> str:
+    """How a result names the two."""
+    return "torchvision>=0.17" if antialias else "legacy"
+
+
 def centre_crop(image: Image, side: int) -> Tensor:
-    """ImageReward: bicubic resize (Pillow) of the shortest edge to ``side``, central square, then normalise."""
+    """ImageReward, and whatever was built on OpenAI's code: bicubic resize (Pillow) of the shortest edge to ``side``, central square, then
+    normalise. Half a pixel of offset is rounded to even."""
+    resized = _shortest_to(image, side)
+    return _square(resized, side, round((resized.width - side) / 2), round((resized.height - side) / 2))
+
+
+def clip_crop(image: Image, side: int) -> Tensor:
+    """PickScore and CLIPScore, as transformers' processor does it: the same, with half a pixel of offset rounded down."""
+    resized = _shortest_to(image, side)
+    return _square(resized, side, (resized.width - side) // 2, (resized.height - side) // 2)
+
+
+def _shortest_to(image: Image, side: int) -> Image:
     width, height = require_rgb(image).size
     short, long = sorted((width, height))
     other = int(side * long / short)
     size = (side, other) if width <= height else (other, side)
-    resized = image if size == image.size else image.resize(size, PIL.Image.Resampling.BICUBIC)
-    left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
-    return normalise(_to_tensor(resized.crop((left, top, left + side, top + side))))
+    return image if size == image.size else image.resize(size, PIL.Image.Resampling.BICUBIC)
+
+
+def _square(image: Image, side: int, left: int, top: int) -> Tensor:
+    return normalise(_to_tensor(image.crop((left, top, left + side, top + side))))
 
 
 def normalise(pixels: Tensor) -> Tensor:

@@ -202,14 +202,14 @@ def test_scores_pair_one_to_one_and_do_not_depend_on_the_batch(hps_file: Path, r
 def test_texts_are_encoded_once_and_in_their_cleaned_form(hps_file: Path) -> None:
     reward = HPSv2.from_pretrained(hps_file, vision_heads=2, text_heads=2)
     features = reward.text_features(["a  Cat &amp;amp; dog", "a cat & dog", "bird"])
-    assert torch.equal(features[0], features[1]) and len(reward._texts) == 2
+    assert torch.equal(features[0], features[1]) and len(reward.towers.known_texts) == 2
 
 
 def test_a_folder_that_was_saved_gives_the_same_scores(hps_file: Path, reward_files: tuple[Path, Path], tmp_path: Path) -> None:
     first = HPSv2.from_pretrained(hps_file, vision_heads=2, text_heads=2)
-    first.model.half().save_pretrained(tmp_path / "hps")
-    first.tokenizer.save_pretrained(tmp_path / "hps")
-    first.model.float()
+    first.towers.model.half().save_pretrained(tmp_path / "hps")
+    first.towers.tokenizer.save_pretrained(tmp_path / "hps")
+    first.towers.model.float()
     again = HPSv2.from_pretrained(tmp_path / "hps")
     assert np.allclose(first.score(pictures(), PROMPTS), again.score(pictures(), PROMPTS), atol=1e-6)
     second = ImageReward.from_pretrained(reward_files[0], tokenizer=reward_files[1], vision_heads=4, text_heads=3)
@@ -291,7 +291,7 @@ def test_golden_hps() -> None:
     reward = HPSv2.from_pretrained(folder / hps.FILES["v2.1"], vision_heads=2, text_heads=2)
     assert np.abs(np.array(reward.matrix(images, prompts)).T - expected["hps_scores"]).max() < 1e-6
     arrays = np.load(folder / "expected.npz")
-    ids = clip_text.token_ids(reward.tokenizer, [clip_text.clean(p) for p in prompts], 77)
+    ids = clip_text.token_ids(reward.towers.tokenizer, [clip_text.clean(p) for p in prompts], 77)
     assert np.array_equal(ids, arrays["hps_tokens"][:, : ids.shape[1]])
     pixels = np.array([preprocess.letterbox(image, 224, True)[:, ::4, ::4].numpy() for image in images])
     assert np.abs(pixels - arrays["hps_pixels_0"]).max(axis=(1, 2, 3)).min() < 1e-5

@@ -1,0 +1,115 @@
+"""HPSv2 and ImageReward by either implementation, as configurations name them: ``rewards.hps.backend=official``. Torch-free until called.
+
+native    our own, beside diffusers
+official  the authors' package, in an environment of its own (see :mod:`refine.evals.official`)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from refine.errors import ConfigError
+from refine.evals.official import Official, checkpoint
+from refine.types import Reward
+
+Backend = Literal["native", "official"]
+Precision = Literal["float32", "bfloat16", "float16"]
+HPS_FILES = {"v2.0": "HPS_v2_compressed.pt", "v2.1": "HPS_v2.1_compressed.pt"}
+IMAGEREWARD_FILE = "ImageReward.pt"
+
+
+def hps(
+    source: str = "xswu/HPSv2",
+    *,
+    backend: Backend = "native",
+    version: Literal["v2.0", "v2.1"] = "v2.1",
+    antialias: bool = True,
+    name: str = "hps",
+    batch_size: int = 16,
+    device: str = "cpu",
+    dtype: Precision = "float32",
+    local_files_only: bool = False,
+    vision_heads: int | None = None,
+    text_heads: int | None = None,
+    python: str | None = None,
+    timeout: float = 600.0,
+) -> Reward:
+    """HPSv2; what the arguments mean is said at ``HPSv2.from_pretrained`` and (``python``, ``timeout``) at ``Official``."""
+    if backend == "native":
+        from refine.evals.hps import HPSv2
+
+        return HPSv2.from_pretrained(
+            source,
+            version=version,
+            name=name,
+            antialias=antialias,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype,
+            local_files_only=local_files_only,
+            vision_heads=vision_heads,
+            text_heads=text_heads,
+        )
+    _no_precision(name, dtype)
+    place = checkpoint(source, HPS_FILES[version])
+    options = {"checkpoint": place, "version": version, "vision_heads": vision_heads, "text_heads": text_heads}
+    made = Official(
+        *("hps", options), name=name, python=python, timeout=timeout, batch_size=batch_size, device=device, offline=local_files_only
+    )
+    if made.protocol.get("antialias", antialias) != antialias:
+        made.close()
+        raise ConfigError(
+            f"rewards.{name}.antialias is {antialias}, but the official environment has torchvision {made.protocol.get('torchvision')}, "
+            f"which resizes {'with' if not antialias else 'without'} antialiasing. Set rewards.{name}.antialias={not antialias}."
+        )
+    return made
+
+
+def imagereward(
+    source: str = "THUDM/ImageReward",
+    *,
+    backend: Backend = "native",
+    tokenizer: str = "bert-base-uncased",
+    name: str = "imagereward",
+    batch_size: int = 16,
+    device: str = "cpu",
+    dtype: Precision = "float32",
+    local_files_only: bool = False,
+    vision_heads: int | None = None,
+    text_heads: int | None = None,
+    python: str | None = None,
+    timeout: float = 600.0,
+) -> Reward:
+    """ImageReward; what the arguments mean is said at ``ImageReward.from_pretrained`` and (``python``, ``timeout``) at ``Official``."""
+    if backend == "native":
+        from refine.evals.imagereward import ImageReward
+
+        return ImageReward.from_pretrained(
+            source,
+            name=name,
+            tokenizer=tokenizer,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype,
+            local_files_only=local_files_only,
+            vision_heads=vision_heads,
+            text_heads=text_heads,
+        )
+    _no_precision(name, dtype)
+    options = {"checkpoint": checkpoint(source, IMAGEREWARD_FILE), "vocabulary": vocabulary(tokenizer)}
+    return Official(
+        *("imagereward", options), name=name, python=python, timeout=timeout, batch_size=batch_size, device=device, offline=local_files_only
+    )
+
+
+def vocabulary(tokenizer: str | Path) -> str | None:
+    """The path of a local ``vocab.txt``; None where the tokenizer is a hub id, which the package then downloads itself."""
+    path = Path(tokenizer).expanduser()
+    file = path / "vocab.txt" if path.is_dir() else path
+    return str(file.resolve()) if file.is_file() else None
+
+
+def _no_precision(name: str, dtype: str) -> None:
+    if dtype != "float32":
+        raise ConfigError(f"rewards.{name}.dtype is {dtype}, but the official packages choose their own precision. Leave it out.")
