@@ -55,7 +55,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "refine.engine": (*NOUNS, *METHOD),
     "refine.isolation": ("refine.errors",),
     "refine.shards": ("refine.errors",),
-    "refine.bench": (*NOUNS, *METHOD, *SETTINGS, *FILES, *ENGINE, "refine.evals", "refine.stilllife"),
+    "refine.bench": (*NOUNS, *METHOD, *SETTINGS, *FILES, *ENGINE, "refine.isolation", "refine.evals", "refine.report", "refine.stilllife"),
     **dict.fromkeys(TOP),
 }
 

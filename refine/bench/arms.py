@@ -171,13 +171,10 @@ def policy_of(tree: Tree) -> Policy:
 
 def refuse_self_praise(arms: Sequence[Arm], base: Tree, sources: frozenset[str], where: str) -> None:
     """Raises ConfigError where every metric of a table steered one of its arms: such a table proves nothing."""
-    blamed = {arm.name: sorted(used) for arm in arms if (used := steering(arm.tree, base)) >= sources}
+    blamed = [arm.name for arm in arms if steering(arm.tree, base) >= sources]
     if not blamed:
         return
-    name, used = next(iter(blamed.items()))
-    more = f" (and {len(blamed) - 1} more arms)" if len(blamed) > 1 else ""
     raise ConfigError(
-        f"The table of {where} would show only what steered the loop: {', '.join(sorted(sources))} all steer arm {name}{more}, which is "
-        f"steered by {', '.join(used)}. A number that was selected on proves nothing. Hold a reward out of the loop (--held-out NAME), or "
-        "bench on still life, which has a judge of its own."
+        f"The table of {where} would show only what steered the loop: {', '.join(sorted(sources))} steered {', '.join(blamed)}. A number "
+        "that was selected on proves nothing. Hold a reward out of the loop (--held-out NAME), or bench on still life, which has a judge."
     )

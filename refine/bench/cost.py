@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -20,7 +20,7 @@ WORKERS: Mapping[str, str] = {"draw": "generator", "repair": "generator", "inspe
 class Clock:
     """An observer of the loop: seconds and pictures by worker. One batch each."""
 
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     pictures: Counter[str] = field(default_factory=Counter)
     began: float = 0.0
 

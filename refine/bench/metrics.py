@@ -1,6 +1,11 @@
 """What is measured on every final picture. A metric says where it comes from, so that a table can tell judges from steersmen.
 
 Sources: ``judge`` (the held-out reader of still life) · ``truth`` (the clean picture) · ``reward:NAME`` · ``controller``.
+
+artifact area   share of pixels that the judge (or the loop's controller) calls broken
+accuracy, core  1 where count, colours, shapes and left/right order are all as the prompt says; mean: share of all attributes
+error           mean absolute difference from the clean picture, in levels of 255; inside: where it was damaged
+change outside  mean absolute difference from the given picture where nothing was wrong, in levels of 255
 """
 
 from __future__ import annotations
@@ -10,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refine.bench.samples import Sample, Truth
+from refine.bench.samples import Truth
 from refine.errors import InputError
 from refine.evals.judge import Judge, prompt_accuracy
 from refine.stilllife.captions import parse
-from refine.types import Image, Record, Reward
+from refine.types import Image, Reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +34,14 @@ class Metric:
     unit: str = ""
 
 
-AREA = Metric("area", "artifact area (judge)", "judge", False, 100, "%")
-CORE = Metric("core", "prompt accuracy: count, colours, shapes, order (judge)", "judge", True, 100, "%")
-MEAN = Metric("mean", "prompt accuracy: mean of attributes (judge)", "judge", True, 100, "%")
-INSIDE = Metric("inside", "error inside the truth mask, of 255", "truth", False)
-OUTSIDE = Metric("outside", "change outside the truth mask, of 255", "truth", False)
-HARM = Metric("harm", "error on a clean picture, of 255", "truth", False)
-CHANGED = Metric("changed", "clean pictures changed at all", "truth", False, 100, "%")
-CONTROLLER = Metric("controller", "artifact area (the loop's controller)", "controller", False, 100, "%")
+AREA = Metric("area", "artifact area", "judge", False, 100, "%")
+CORE = Metric("core", "prompt accuracy, core", "judge", True, 100, "%")
+MEAN = Metric("mean", "prompt accuracy, mean", "judge", True, 100, "%")
+INSIDE = Metric("inside", "error inside the truth", "truth", False)
+OUTSIDE = Metric("outside", "change outside it", "truth", False)
+HARM = Metric("harm", "error", "truth", False)
+CHANGED = Metric("changed", "pictures changed", "truth", False, 100, "%")
+CONTROLLER = Metric("controller", "artifact area by the controller", "controller", False, 100, "%")
 
 BY_SET: Mapping[str, tuple[Metric, ...]] = {
     "prompts": (AREA, CORE, MEAN),
@@ -56,23 +61,20 @@ def of(set_name: str, prompts: Sequence[str], rewards: Sequence[str]) -> tuple[M
 
 
 def measure(
-    metrics: Sequence[Metric], samples: Sequence[Sample], truths: Sequence[Truth | None], records: Sequence[Record],
+    metrics: Sequence[Metric], images: Sequence[Image], prompts: Sequence[str], truths: Sequence[Truth | None],
     judge: Judge | None, rewards: Mapping[str, Reward],
 ) -> list[dict[str, float]]:  # fmt: skip
-    """Every metric of every final picture, against the user's own prompt. A value may be NaN: the summary counts it."""
+    """These metrics of every picture, against the user's own prompt; ``controller`` is not among them. A value may be NaN."""
     names = {metric.name for metric in metrics}
-    finals = [record.best.image for record in records]
-    prompts = [sample.prompt for sample in samples]
-    rows = [errors(names, image, truth) for image, truth in zip(finals, truths, strict=True)]
-    if judge is not None and any(metric.source == "judge" for metric in metrics):
-        for row, reading, prompt in zip(rows, judge.read(finals), prompts, strict=True):
+    rows = [errors(names, image, truth) for image, truth in zip(images, truths, strict=True)]
+    if images and judge is not None and any(metric.source == "judge" for metric in metrics):
+        for row, reading, prompt in zip(rows, judge.read(images), prompts, strict=True):
             accuracy = prompt_accuracy(reading, prompt)
             row |= {"area": reading.artifact_area, "core": accuracy["core"], "mean": accuracy["mean"]}
     for name, reward in rewards.items():
-        for row, score in zip(rows, reward.score(finals, prompts), strict=True):
-            row[f"reward:{name}"] = float(score)
-    for row, record in zip(rows, records, strict=True):
-        row["controller"] = record.best.critique.area
+        if images and f"reward:{name}" in names:
+            for row, score in zip(rows, reward.score(images, prompts), strict=True):
+                row[f"reward:{name}"] = float(score)
     return [{name: value for name, value in row.items() if name in names} for row in rows]
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import PIL.Image
 
-from refine.bench import folder, layouts, summary, tables
+from refine.bench import folder, layouts, page, plots, summary, tables
 from refine.bench.folder import Plan
+from refine.bench.summary import Table
 from refine.bench.work import limit
 
 ROWS, MARKDOWN, HTML, PLOTS = "rows.csv", "report.md", "report.html", "plots"
@@ -20,9 +21,21 @@ def everything(where: Path, plan: Plan) -> str:
     title = f"refine bench: {plan.request['suite']}"
     folder.replace(where / ROWS, tables.rows(where, plan).encode())
     folder.replace(where / MARKDOWN, tables.markdown(title, plan, made, budget).encode())
+    folder.replace(where / HTML, page.page(title, where, plan, made, budget).encode())
+    for table in made:
+        draw(where / PLOTS, table, budget)
     exported = export(where, plan)
     lines = [f"{table.set}: {tables.count(table)}" for table in made] or ["no set has two finished prompts yet"]
-    return "\n".join([*lines, *exported, f"rows: {where / ROWS}", f"tables: {where / MARKDOWN}"])
+    return "\n".join([*lines, *exported, f"rows: {where / ROWS}", f"tables: {where / MARKDOWN}", f"page: {where / HTML}"])
+
+
+def draw(where: Path, table: Table, budget: int) -> None:
+    """Every plot of a set as a file of its own."""
+    where.mkdir(parents=True, exist_ok=True)
+    made = {"compute": plots.compute(table, budget), "categories": plots.categories(table), "wins": plots.wins(table)}
+    for name, plot in made.items():
+        if plot is not None:
+            folder.replace(where / f"{table.set}-{name}.svg", plot.text.encode())
 
 
 def export(where: Path, plan: Plan) -> list[str]:

@@ -138,9 +138,9 @@ def digits(value: float) -> str:
     """Three figures or so, with a true minus sign."""
     if not math.isfinite(value):
         return NONE
-    places = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+    places = next((places for least, places in ((100, 0), (10, 1), (1, 2), (0.1, 3)) if abs(value) >= least), 4)
     text = f"{value:.{places}f}"
-    return (text if float(text) else f"{0:.{places}f}").replace("-", "−")
+    return text.replace("-", "−") if float(text) else "0"
 
 
 def grid(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,12 +17,12 @@ from refine.bench.arms import Arm
 from refine.bench.cost import Clock
 from refine.bench.folder import Line, Plan
 from refine.bench.metrics import Metric
-from refine.bench.samples import Sample
+from refine.bench.samples import Sample, Truth
 from refine.engine import Engine, batches
-from refine.errors import CheckpointError, MissingDependency, OutputError
 from refine.evals.judge import Judge
+from refine.isolation import Failure, isolated
 from refine.stilllife.oracle import compare, distance
-from refine.types import Critique, Image, Record, Reward
+from refine.types import Critique, Generator, Image, Record, Reward
 
 Load = Callable[[Arm, Sequence[str]], Engine]  # an arm, and the prompts that an oracle may be told
 Say = Callable[[str], None]
@@ -80,6 +81,7 @@ def execute(where: Path, plan: Plan, todo: Sequence[tuple[str, int]], load: Load
     columns = tables(plan)
     evaluations = limit(where)
     finished = {arm.name: folder.ledger(where, arm.name).keys() for arm in plan.arms}
+    told: set[str] = set()
     for done, (name, number) in enumerate(todo, 1):
         batch = plan.sets[name][number * plan.base["batch"] :][: plan.base["batch"]]
         for arm in plan.arms_of(name):
@@ -88,13 +90,21 @@ def execute(where: Path, plan: Plan, todo: Sequence[tuple[str, int]], load: Load
                 continue
             engine = load(arm, [sample.prompt for sample in plan.sets[name]])
             budget = dataclasses.replace(engine.budget, evaluations=evaluations)
+            began = time.monotonic()
             outcomes = attempt(dataclasses.replace(engine, budget=budget), batch, columns[name], ruler)
             for sample, (line, image) in zip(batch, outcomes, strict=True):
                 if sample in missing:
                     folder.save(where, arm.name, sample, line, image, rank)
-                    if "failed" in line:
-                        say(f"{arm.name} failed on {name}/{sample.key}: {line['failed']}")
-        say(f"batch {done} of {len(todo)} ({name}): {len(plan.arms_of(name))} arms")
+                if "failed" in line and arm.name not in told:
+                    say(f"{arm.name} fails on {name}/{sample.key} ({line['failed']}); what else fails in this arm is counted, not told")
+                    told.add(arm.name)
+            say(f"batch {done} of {len(todo)}, {name}: {arm.name}, {time.monotonic() - began:.1f} s")
+
+
+def attempt(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], ruler: Ruler) -> list[Outcome]:
+    """A batch, or where it fails each of its samples alone: one bad picture must not cost the others, and is written down."""
+    outcomes = isolated(batch, lambda part: refine(engine, part, columns, ruler))
+    return [({"failed": str(outcome)[:300]}, None) if isinstance(outcome, Failure) else outcome for outcome in outcomes]
 
 
 def limit(where: Path) -> int:
@@ -106,23 +116,8 @@ def limit(where: Path) -> int:
 Outcome = tuple[Line, Image | None]
 
 
-def attempt(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], ruler: Ruler) -> list[Outcome]:
-    """A batch, or where it fails each of its samples alone: one bad picture must not cost the others.
-
-    What would stop every picture alike (a full disk, weights or a package that are missing) is raised.
-    """
-    try:
-        return refine(engine, batch, columns, ruler)
-    except (OutputError, CheckpointError, MissingDependency):
-        raise
-    except Exception as error:
-        if len(batch) == 1:
-            return [({"failed": f"{type(error).__name__}: {error}"[:300]}, None)]
-        return [outcome for sample in batch for outcome in attempt(engine, [sample], columns, ruler)]
-
-
 def refine(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], ruler: Ruler) -> list[Outcome]:
-    """Run the loop on a batch and measure its final pictures."""
+    """Run the loop on a batch and measure its final pictures, and by the first metric everything it kept on the way."""
     truths = [samples.truth(sample) for sample in batch]
     cleans = tuple(truth.clean for truth in truths if truth)
     models = dataclasses.replace(engine.models, truth=Known(cleans)) if cleans else engine.models
@@ -130,12 +125,42 @@ def refine(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], r
     given = [truth.image if truth else None for truth in truths]
     prompts, seeds = [sample.prompt for sample in batch], [sample.seed for sample in batch]
     records = dataclasses.replace(engine, models=models).refine(prompts, seeds, given, clock)
-    rows = metrics.measure(columns, batch, truths, records, ruler.judge, ruler.rewards)
+    finals = [record.best.image for record in records]
+    rows = metrics.measure(columns, finals, prompts, truths, ruler.judge, ruler.rewards)
     shared = {
         "seconds": {name: round(clock.seconds[name] / len(batch), 4) for name in sorted(clock.seconds)},
         "calls": {name: round(clock.pictures[name] / len(batch), 4) for name in sorted(clock.pictures)},
     }
-    return [(line(record, row) | shared, record.best.image) for record, row in zip(records, rows, strict=True)]
+    curves = walked(records, truths, columns[0], ruler, models.generator)
+    return [
+        (line(record, row | {"controller": record.best.critique.area}) | {"curve": curve} | shared, record.best.image)
+        for record, row, curve in zip(records, rows, curves, strict=True)
+    ]
+
+
+def walked(
+    records: Sequence[Record], truths: Sequence[Truth | None], metric: Metric, ruler: Ruler, generator: Generator
+) -> list[list[tuple[int, float | None]]]:
+    """Per record, (denoiser evaluations spent, metric) of the first picture and of each that replaced it."""
+    paths = [path(record, generator) for record in records]
+    flat = [(image, record.prompt, truth) for record, truth, steps in zip(records, truths, paths, strict=True) for _, image in steps]
+    images, prompts, known = (list(part) for part in zip(*flat, strict=True))
+    rows = metrics.measure([metric], images, prompts, known, ruler.judge, ruler.rewards)
+    values = iter([folder.finite(row).get(metric.name) for row in rows])
+    return [[(spent, next(values)) for spent, _ in steps] for steps in paths]
+
+
+def path(record: Record, generator: Generator) -> list[tuple[int, Image]]:
+    """(denoiser evaluations spent, picture) at the beginning and after each attempt that was kept."""
+    attempts = [attempt for turn in record.rounds for attempt in turn.attempts]
+    prices = [sum(generator.cost(one.strength) for one in attempt.candidates) for attempt in attempts]
+    spent = record.evaluations - sum(prices)
+    steps = [(spent, record.first.image)]
+    for attempt, price in zip(attempts, prices, strict=True):
+        spent += price
+        if attempt.kept is not None:
+            steps.append((spent, attempt.candidates[attempt.kept].image))
+    return steps
 
 
 def line(record: Record, row: Mapping[str, float]) -> Line:
@@ -149,4 +174,3 @@ def line(record: Record, row: Mapping[str, float]) -> Line:
         "accepted": sum(attempt.kept is not None for attempt in attempts),
         "stop": record.stop_reason,
     }
-

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from refine import config as configuration
 from refine import display, runner, shards
 from refine.bench import arms, folder, publish, samples, work
 from refine.bench.arms import Arm
@@ -43,7 +44,9 @@ def execute(args: Namespace) -> None:
         prompts = [sample.prompt for sample in next(iter(plan.sets.values()))]
         shards.agree(place, lambda: work.prepare(args.folder, plan, load(plan.arms[0], prompts)))
         todo = shards.agree(place, lambda: work.pending(args.folder, plan))
-        work.execute(args.folder, plan, shards.shard(todo, place), load, ruler, place.rank, lambda text: screen.print(display.safe(text)))
+        share = shards.shard(todo, place)
+        with runner.enough_memory(plan.base["batch"]):
+            work.execute(args.folder, plan, share, load, ruler, place.rank, lambda text: screen.print(display.safe(text)))
         shards.wait(place)
         if place.first:
             display.console().print(display.safe(publish.everything(args.folder, plan)))
@@ -91,21 +94,27 @@ def launch(out: Path, processes: int) -> None:
 
 def workshop(plan: Plan) -> tuple[Callable[[Arm, Sequence[str]], Engine], Ruler]:
     """What makes an arm's engine, and what measures. A model that several arms name is loaded once."""
-    shelf: dict[str, Any] = {}
+    base = runner.load_models(configuration.check(plan.base))
+    rewards = dict(zip(plan.base["rewards"], base.rewards, strict=True))
+    shelf = {_name(role, plan.base[role]): getattr(base, role) for role in ("generator", "controller", "reviser")}
+    shelf |= {_name("reward", plan.base["rewards"][name]): reward for name, reward in rewards.items()}
 
     def model(kind: str, node: Tree) -> Any:
-        name = json.dumps([kind, node], sort_keys=True)
+        name = _name(kind, node)
         if name not in shelf:
             shelf[name] = runner.make(kind, node)
         return shelf[name]
 
     def load(arm: Arm, prompts: Sequence[str]) -> Engine:
         tree = arms.informed(arm, prompts)
-        rewards = tuple(model("reward", node) for node in tree["rewards"].values())
-        models = Models(*(model(role, tree[role]) for role in ("generator", "controller")), rewards, model("reviser", tree["reviser"]))
-        return runner.make_engine(tree, models)
+        generator, controller, reviser = (model(role, tree[role]) for role in ("generator", "controller", "reviser"))
+        chosen = tuple(model("reward", node) for node in tree["rewards"].values())
+        return runner.make_engine(tree, Models(generator, controller, chosen, reviser))
 
     judged = any(metric.source == "judge" for metrics in work.tables(plan).values() for metric in metrics)
-    rewards = {name: model("reward", node) for name, node in plan.base["rewards"].items()}
     return load, Ruler(Judge.from_pretrained() if judged else None, rewards)
 
+
+def _name(kind: str, node: Tree) -> str:
+    """Two nodes of one name make the same model."""
+    return json.dumps([kind, node], sort_keys=True)
