@@ -5,6 +5,9 @@ rewards                                  {name: {use: plugin, ...}}; ``use`` is 
 gate, budget                             the fields of refine.gate.Gate and refine.policy.Budget
 batch, device                            images in lockstep · auto, cpu, cuda, ... for every plugin that takes a device
 
+An argument that is a plugin itself holds a node of its own, and one that is a mapping of plugins holds names and nodes as ``rewards`` does:
+controller: {use: union, members: {legion: {source: PATH}, hands: {use: my_module:find_hands}}}
+
 No field is written down twice: the schema of a node is the signature of what it configures (see ``refine.plugins``).
 A layer that changes ``use`` drops the arguments of its predecessor.
 """
@@ -71,7 +74,7 @@ def check(tree: Tree) -> Config:
 def resolve(tree: Tree, faults: list[str]) -> Tree:
     """Every node checked against its schema and filled with its defaults; what is wrong goes to ``faults``."""
     faults.extend(unknown("key", key, KEYS) for key in tree if key not in KEYS)
-    top = {key: _value(key, tree.get(key, default), hint, faults) for key, (hint, default) in TOP.items()}
+    top = {key: _value(key, tree.get(key, default), hint, {}, faults) for key, (hint, default) in TOP.items()}
     full: Tree = {role: _plugin(role, role, _node(role, tree, faults), top, faults) for role in ROLES}
     rewards = tree.get("rewards", {})
     if not isinstance(rewards, Mapping):
@@ -82,7 +85,7 @@ def resolve(tree: Tree, faults: list[str]) -> Tree:
         for name, node in rewards.items()
         if node is not None
     }
-    full |= {part: _checked(part, make, tree.get(part, {}), faults) for part, make in PARTS.items()}
+    full |= {part: _checked(part, make, tree.get(part, {}), top, faults) for part, make in PARTS.items()}
     if isinstance(top["batch"], int) and top["batch"] < 1:
         faults.append(f"batch is {top['batch']}; it must be at least 1.")
     return full | top
@@ -121,17 +124,17 @@ def _plugin(kind: str, path: str, node: Tree, top: Tree, faults: list[str], labe
     outer = {"device": top["device"]} | ({"name": label} if label else {})
     known = plugins.schema(make)
     given = {key: value for key, value in outer.items() if key in known} | given
-    filled = _checked(path, make, given, faults) if kind == "policy" else _filled(path, known, given, faults)
+    filled = _checked(path, make, given, top, faults) if kind == "policy" else _filled(path, known, given, top, faults)
     return {"use": use} | filled
 
 
-def _checked(path: str, make: Callable[..., Any], node: Any, faults: list[str]) -> Tree:
+def _checked(path: str, make: Callable[..., Any], node: Any, top: Tree, faults: list[str]) -> Tree:
     """A node of plain numbers: also made once, so that a value out of its range is a fault now."""
     if not isinstance(node, Mapping):
         faults.append(f"{path} is {node!r}; it must be a mapping.")
         return {}
     before = len(faults)
-    filled = _filled(path, plugins.schema(make), dict(node), faults)
+    filled = _filled(path, plugins.schema(make), dict(node), top, faults)
     if len(faults) == before:
         try:
             make(**arguments(make, filled))
@@ -140,19 +143,37 @@ def _checked(path: str, make: Callable[..., Any], node: Any, faults: list[str]) 
     return filled
 
 
-def _filled(path: str, known: Mapping[str, plugins.Parameter], given: Tree, faults: list[str]) -> Tree:
+def _filled(path: str, known: Mapping[str, plugins.Parameter], given: Tree, top: Tree, faults: list[str]) -> Tree:
     """Every parameter of the schema with its given or default value."""
     faults.extend(unknown("key", f"{path}.{key}", [f"{path}.{one}" for one in known]) for key in given if key not in known)
     faults.extend(f"{path}.{one.name} is required." for one in known.values() if one.required and given.get(one.name, MISSING) == MISSING)
     return {
-        one.name: _value(f"{path}.{one.name}", given[one.name], one.hint, faults) if one.name in given else hints.plain(one.default)
+        one.name: _value(f"{path}.{one.name}", given[one.name], one.hint, top, faults) if one.name in given else hints.plain(one.default)
         for one in known.values()
         if one.name in given or not one.required
     }
 
 
-def _value(path: str, value: Any, hint: Any, faults: list[str]) -> Any:
+def _nested(path: str, value: Any, kind: str, many: bool, top: Tree, faults: list[str]) -> Any:
+    """An argument that is a plugin (its node), or many of them (a mapping of names to nodes; null leaves one out)."""
+    if not many:
+        node = {"use": value} if isinstance(value, str) else value
+        if not isinstance(node, Mapping):
+            faults.append(f"{path} is {value!r}; it must be a {kind} plugin's name or a mapping with the key 'use'.")
+            return value
+        return _plugin(kind, path, dict(node), top, faults)
+    if not isinstance(value, Mapping):
+        faults.append(f"{path} is {value!r}; it must be a mapping of names to {kind} nodes, or a list of nodes with the key 'use'.")
+        return value
+    nodes = {name: {"use": name} | dict(node) if isinstance(node, Mapping) else node for name, node in value.items() if node is not None}
+    return {name: _nested(f"{path}.{name}", node, kind, False, top, faults) for name, node in nodes.items()}
+
+
+def _value(path: str, value: Any, hint: Any, top: Tree, faults: list[str]) -> Any:
     """One value, typed by OmegaConf; embedded weights that it names must exist."""
+    role = hints.plugged(hint)
+    if role and not (value is None and hints.is_optional(hint)):
+        return _nested(path, value, *role, top, faults)
     allowed = hints.choices(hint)
     if allowed and isinstance(value, str) and value not in allowed:
         faults.append(unknown(f"value of {path}", value, allowed))

@@ -6,6 +6,7 @@ RefineError
 ├── InputError           an image, a prompt or a file that cannot be used
 ├── OutputError          the run folder cannot be written or must not be overwritten
 ├── CheckpointError      weights that are missing, foreign, unsafe or incomplete
+├── AnswerError          a model, here or behind a server, that gives no answer that can be used
 └── MissingDependency    an optional package is needed; says the pip line
 
 A message gives the wrong value, the rule, and what to do next. Bugs of our own are ``assert``.
@@ -61,6 +62,12 @@ class CheckpointError(RefineError, ValueError):
     """Weights that are missing, foreign, unsafe or incomplete."""
 
     exit_code = 4
+
+
+class AnswerError(RefineError, RuntimeError):
+    """A model, here or behind a server, that gives no answer that can be used."""
+
+    exit_code = 6
 
 
 class MissingDependency(RefineError, ImportError):

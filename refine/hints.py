@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from refine import embedded
+from refine.types import Chat, Controller, Grader, Reward, Segmenter
 
 DTYPES = ("float32", "float16", "bfloat16")
 PLAIN = (int, float, str, bool)
+ROLES: Mapping[Any, str] = {Controller: "controller", Reward: "reward", Chat: "chat", Grader: "grader", Segmenter: "segmenter"}
 
 
 def annotation(hint: Any) -> Any:
@@ -35,6 +37,28 @@ def _union(arguments: tuple[Any, ...]) -> Any:
     kinds = [one for one in arguments if one is not types.NoneType]
     inner = str if str in kinds else annotation(kinds[0]) if len(kinds) == 1 else Any
     return inner if inner is Any or len(kinds) == len(arguments) else inner | None
+
+
+def plugged(hint: Any) -> tuple[str, bool] | None:
+    """The kind of plugin that an argument is, and whether it is a mapping of names to them; None for a plain value.
+
+    A plain function that a hint allows beside a plugin changes nothing.
+    """
+    if _is_union(hint):
+        return next(filter(None, map(plugged, typing.get_args(hint))), None)
+    if typing.get_origin(hint) in (dict, Mapping):
+        one = plugged(typing.get_args(hint)[1])
+        return (one[0], True) if one else None
+    return (ROLES[hint], False) if isinstance(hint, type) and hint in ROLES else None
+
+
+def is_optional(hint: Any) -> bool:
+    """True where None is allowed."""
+    return _is_union(hint) and types.NoneType in typing.get_args(hint)
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
 def choices(hint: Any) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 A name is looked up in the table below, then among the entry points of the group ``refine.plugins`` (called ``kind.name``), and else must be
 spelled out as ``module:Class``. What is called is the class's own ``from_pretrained`` where it defines one, else its constructor;
-the signature of that callable is the plugin's configuration schema.
+the signature of that callable is the plugin's configuration schema. A controller or grader may also be a plain function of one image (see
+``refine.adapters``): what it takes beside the image is configured.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
+from refine import adapters
 from refine.errors import ConfigError, MissingDependency, UnknownName
 
 GROUP = "refine.plugins"
@@ -29,15 +31,36 @@ TABLE: Mapping[str, Mapping[str, str]] = {
     },
     "controller": {
         "legion": "refine.controllers.legion.controller:LegionController",
+        "vlm": "refine.controllers.vlm:VlmController",
+        "detector": "refine.controllers.detector:GradedDetector",
+        "objects": "refine.controllers.objects:ObjectFinder",
+        "yolo": "refine.controllers.yolo:YoloFinder",
+        "union": "refine.controllers.union:UnionController",
         "oracle": "refine.stilllife.oracle:Oracle",
         "blind": "refine.stilllife.oracle:Blind",
     },
+    "grader": {
+        "clip": "refine.controllers.graders:ClipGrader",
+        "reward": "refine.controllers.graders:RewardGrader",
+    },
+    "segmenter": {"sam": "refine.controllers.sam:SamSegmenter"},
+    "chat": {
+        "local": "refine.chats.local:LocalChat",
+        "endpoint": "refine.chats.endpoint:Endpoint",
+    },
     "reward": {
-        "hps": "refine.evals.hps:HPSv2",
-        "imagereward": "refine.evals.imagereward:ImageReward",
+        "hps": "refine.evals.backends:hps",
+        "imagereward": "refine.evals.backends:imagereward",
+        "pickscore": "refine.evals.clip_rewards:PickScore",
+        "clipscore": "refine.evals.clip_rewards:CLIPScore",
+        "aesthetic": "refine.evals.clip_rewards:Aesthetic",
         "likeness": "refine.stilllife.oracle:Likeness",
     },
-    "reviser": {"template": "refine.reviser:TemplateReviser"},
+    "reviser": {
+        "template": "refine.reviser:TemplateReviser",
+        "llm": "refine.rewriter:Rewriter",
+        "endpoint": "refine.rewriter:through_endpoint",
+    },
     "policy": {
         "auto": "refine.policies:auto",
         "inpaint": "refine.policies:inpaint",
@@ -57,7 +80,13 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "reward": ("name", "score"),
     "reviser": ("revise",),
     "policy": ("decide",),
+    "chat": ("ask",),
+    "grader": ("grade",),
+    "segmenter": ("segment",),
 }
+
+# Roles that a plain function can play.
+ADAPTERS: Mapping[str, Callable[[Any], Any]] = {"controller": adapters.as_controller, "grader": adapters.as_grader}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +126,8 @@ def find(kind: str, name: str) -> Callable[..., Any]:
         made = made.from_pretrained  # type: ignore[attr-defined]
     if not callable(made):
         raise ConfigError(f"{kind} {name!r} is {type(made).__name__}, which cannot be called. Name a class or a function.")
+    if kind in ADAPTERS and adapters.takes_an_image(made):
+        return adapters.configured(made)
     return typing.cast(Callable[..., Any], made)
 
 
@@ -141,6 +172,8 @@ def _factories(make: Callable[..., Any]) -> dict[str, Any]:
 def create(kind: str, name: str, arguments: Mapping[str, Any]) -> Any:
     """Make the plugin and check that it can play its role."""
     made = find(kind, name)(**arguments)
+    if kind in ADAPTERS:
+        made = ADAPTERS[kind](made)
     lacking = [one for one in ROLES[kind] if not hasattr(made, one)]
     if lacking:
         raise ConfigError(f"{kind} {name!r} is a {type(made).__name__} without {', '.join(lacking)}. See refine.types.{kind.title()}.")

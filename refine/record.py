@@ -10,7 +10,7 @@ REGION     phrase · explanation · category or null · score (0..1) · area (0.
 ROUND      index · critique CRITIQUE (what the round started from) · attempts [ATTEMPT]
 ATTEMPT    action ACTION · candidates [CANDIDATE] · verdicts [{accepted, reason, numbers}] (one per candidate)
            kept (index of a candidate, or null) · mask RLE or null (pixels that may change; null: all) · kept_pixels_sha256 or null
-ACTION     kind "inpaint" (with region REGION) or "redraw" · prompt · negative_prompt · dropped
+ACTION     kind "inpaint" (with region REGION) or "redraw" · prompt · negative_prompt · dropped · note
 RLE        COCO's compressed run lengths: {"size": [height, width], "counts": str}
 
 Boxes are [x0, y0, x1, y1] pixels, ends exclusive, in the image's frame. A number that is not finite is null.
@@ -121,7 +121,7 @@ def attempt_json(attempt: Attempt, turn: int, position: int) -> Json:
 
 def action_json(action: Action) -> Json:
     assert isinstance(action, Inpaint | Redraw), "only repairs are tried"
-    words = {"prompt": action.prompt, "negative_prompt": action.negative_prompt, "dropped": action.dropped}
+    words = {"prompt": action.prompt, "negative_prompt": action.negative_prompt, "dropped": action.dropped, "note": action.note}
     return {"kind": "inpaint", "region": region_json(action.region)} | words if isinstance(action, Inpaint) else {"kind": "redraw"} | words
 
 
@@ -213,7 +213,7 @@ def _attempt(data: Json, folder: Path) -> Attempt:
 
 
 def _action(data: Json) -> Action:
-    words = (data["prompt"], data["negative_prompt"], data["dropped"])
+    words = (data["prompt"], data["negative_prompt"], data["dropped"], data.get("note", ""))
     return Inpaint(_region(data["region"]), *words) if data["kind"] == "inpaint" else Redraw(*words)
 
 

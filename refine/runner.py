@@ -10,17 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from refine import images, jobs, plugins, shards, store
+from refine import hints, images, jobs, plugins, shards, store
 from refine.config import PARTS, Config, arguments
 from refine.engine import Engine, batches
 from refine.errors import InputError, RefineError
 from refine.images import Picture
+from refine.isolation import Failure, isolated
 from refine.jobs import Job
 from refine.loop import Event, Models
 from refine.shards import Shard
 from refine.store import Line, Run
 from refine.trees import Tree
-from refine.types import Controller
+from refine.types import Controller, Record
 
 Observe = Callable[[Event], None]
 Say = Callable[[str], None]
@@ -40,9 +41,13 @@ def check_torchvision() -> None:
 
 
 def make(kind: str, node: dict[str, Any]) -> Any:
-    """The plugin of a checked node; its device ``auto`` becomes the accelerator where there is one."""
+    """The plugin of a checked node, and the plugins within it; its device ``auto`` becomes the accelerator where there is one."""
     use = node["use"]
+    known = plugins.schema(plugins.find(kind, use))
     given = arguments(plugins.find(kind, use), {key: value for key, value in node.items() if key != "use"})
+    for name, value in given.items():
+        if value is not None and (role := hints.plugged(known[name].hint)):
+            given[name] = {key: make(role[0], one) for key, one in value.items()} if role[1] else make(role[0], value)
     if given.get("device") == "auto":
         given["device"] = accelerator()
     return plugins.create(kind, use, given)
@@ -95,18 +100,43 @@ def pending(work: Sequence[Job], tree: Tree, finished: Collection[str], place: S
 
 
 def execute(run: Run, work: Sequence[Sequence[Job]], models: Models, observe: Observe, say: Say, done: Callable[[Line], None]) -> None:
-    """Refine batches of jobs; each is written as soon as it is finished, except what the ledger has already."""
+    """Refine batches of jobs; each is written as soon as it is finished, except what the ledger has already.
+
+    A batch that fails is done one by one; what fails alone is said, written down, and left out of the ledger, so that --resume tries again.
+    As long as nothing has worked, though, an error is no image's own, and is raised.
+    """
     engine = make_engine(run.config, models)
     finished = {line["key"] for line in store.ledger(run.folder)}
+    worked = bool(finished)
     for batch in work:
         sources = [source(job) for job in batch]
         notes = [beyond_budget(job, models, say) for job in batch]
         with enough_memory(len(batch)):
-            given = [one.image if one else None for one in sources]
-            outcomes = engine.refine([job.prompt for job in batch], [job.seed for job in batch], given, observe)
+            outcomes = isolated(list(zip(batch, sources, strict=True)), lambda part: refine(engine, part, observe))
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+        if not worked and len(failures) == len(batch):
+            raise failures[0].error
+        worked = True
         for job, outcome, origin, note in zip(batch, outcomes, sources, notes, strict=True):
-            if jobs.key(job, run.config) not in finished:
-                done(store.save(run, job, outcome, origin, note))
+            if jobs.key(job, run.config) in finished:
+                continue
+            if isinstance(outcome, Failure):
+                store.fail(run, job, outcome.error)
+                say(f"image {job.id} failed: {outcome}")
+            else:
+                done(store.save(run, job, outcome, origin, note, sampler(models.generator)))
+
+
+def refine(engine: Engine, part: Sequence[tuple[Job, Picture | None]], observe: Observe) -> list[Record]:
+    """One batch of the loop."""
+    prompts, seeds = [job.prompt for job, _ in part], [job.seed for job, _ in part]
+    return engine.refine(prompts, seeds, [origin.image if origin else None for _, origin in part], observe)
+
+
+def sampler(generator: object) -> str | None:
+    """The name of the scheduler that a generator draws with, where it has one: ``DDIM`` for a DDIMScheduler."""
+    scheduler = getattr(getattr(generator, "pipe", None), "scheduler", None)
+    return type(scheduler).__name__.removesuffix("Scheduler") if scheduler is not None else None
 
 
 @contextmanager

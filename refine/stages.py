@@ -134,8 +134,9 @@ def trial(
     generator = models.generator
     revision = repair.words(prompt, best, target, policy, models.reviser)
     text, dropped = generator.fits(revision.prompt)
-    negative, _ = generator.fits(revision.negative_prompt)
-    action = Inpaint(target, text, negative, dropped) if target is not None else Redraw(text, negative, dropped)
+    negative, beyond = generator.fits(revision.negative_prompt)
+    note = "; ".join(filter(None, (revision.note, beyond and f"the negative prompt's end is not read: {beyond!r}")))
+    action = Inpaint(target, text, negative, dropped, note) if target is not None else Redraw(text, negative, dropped, note)
     strengths: Sequence[float | None] = policy.strengths * policy.seeds if target is not None else [None] * policy.redraws
     draws: list[tuple[float | None, int]] = []
     cost = 0

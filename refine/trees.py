@@ -56,21 +56,27 @@ def merge(layers: Sequence[Tree]) -> Tree:
     """Later layers win, key by key; a node whose ``use`` changes starts afresh."""
     merged: Tree = {}
     for layer in map(spelled_out, layers):
-        merged = _over(_without_replaced(merged, layer), layer)
+        merged = _over(merged, layer)
     return merged
 
 
 def _over(base: Tree, layer: Tree) -> Tree:
-    """Mappings are merged key by key; anything else of the layer replaces what was there."""
-    both = {key: _over(base[key], value) for key, value in layer.items() if isinstance(value, dict) and isinstance(base.get(key), dict)}
+    """Mappings are merged key by key; anything else of the layer replaces what was there, and so does a node with another ``use``."""
+    both = {key: _node_over(base[key], value) for key, value in layer.items() if isinstance(value, dict) and key in base}
     return base | layer | both
 
 
+def _node_over(old: Any, new: Tree) -> Tree:
+    below = {"use": old} if isinstance(old, str) else old
+    return new if not isinstance(below, dict) or _replaces(below, new) else _over(below, new)
+
+
 def spelled_out(layer: Tree) -> Tree:
-    """The layer with ``controller: oracle`` written as ``controller: {use: oracle}``, for rewards as well."""
+    """The layer with ``controller: oracle`` written as ``controller: {use: oracle}``, for rewards as well. A list of nodes within them
+    becomes the mapping that it is short for, so that a later layer can change one of them."""
 
     def node(value: Any) -> Any:
-        return {"use": value} if isinstance(value, str) else value
+        return {"use": value} if isinstance(value, str) else _named(value)
 
     full = {key: node(value) if key in ROLES else value for key, value in layer.items()}
     if isinstance(rewards := full.get("rewards"), Mapping):
@@ -78,15 +84,21 @@ def spelled_out(layer: Tree) -> Tree:
     return full
 
 
-def _without_replaced(base: Tree, layer: Tree) -> Tree:
-    kept = {key: value for key, value in base.items() if key not in ROLES or not _replaces(value, layer.get(key))}
-    if isinstance(kept.get("rewards"), Mapping) and isinstance(new := layer.get("rewards"), Mapping):
-        kept["rewards"] = {key: value for key, value in kept["rewards"].items() if not _replaces(value, new.get(key))}
-    return kept
+def _named(value: Any) -> Any:
+    """``[{use: a}, {use: b}]`` → ``{a: {use: a}, b: {use: b}}``, at any depth; the second of a name is called ``a-2``."""
+    if isinstance(value, dict):
+        return {key: _named(one) for key, one in value.items()}
+    if not isinstance(value, list) or not value or not all(isinstance(one, dict) and isinstance(one.get("use"), str) for one in value):
+        return value
+    named: Tree = {}
+    for one in map(_named, value):
+        count = 1 + sum(other["use"] == one["use"] for other in named.values())
+        named[one["use"] if count == 1 else f"{one['use']}-{count}"] = one
+    return named
 
 
-def _replaces(old: Any, new: Any) -> bool:
-    return isinstance(old, Mapping) and isinstance(new, Mapping) and "use" in new and new["use"] != old.get("use")
+def _replaces(old: Tree, new: Tree) -> bool:
+    return "use" in new and new["use"] != old.get("use")
 
 
 def differences(old: Tree, new: Tree) -> list[str]:

@@ -92,6 +92,7 @@ class Inpaint:
     prompt: str
     negative_prompt: str = ""
     dropped: str = ""  # words of the prompt beyond the text encoder's budget
+    note: str = ""  # what else a reader of the record should know of these words
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Redraw:
     prompt: str
     negative_prompt: str = ""
     dropped: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +179,20 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A repair prompt in positive words, and what must not be painted."""
+    """A repair prompt in positive words, and what must not be painted. ``note``: what a reader of the record should know of it."""
 
     prompt: str
     negative_prompt: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """One question to a chat model, with an image to look at or without."""
+
+    text: str
+    image: Image | None = None
+    system: str = ""
 
 
 class Generator(Protocol):
@@ -225,3 +237,24 @@ class Reward(Protocol):
     def name(self) -> str: ...
 
     def score(self, images: Sequence[Image], prompts: Sequence[str]) -> list[float]: ...
+
+
+class Chat(Protocol):
+    """A model that answers questions in words."""
+
+    def ask(self, questions: Sequence[Question]) -> list[str]:
+        """One answer each. Raises AnswerError where none can be had."""
+
+
+class Segmenter(Protocol):
+    """Outlines what is in a box."""
+
+    def segment(self, image: Image, boxes: Sequence[Box]) -> list[Mask]:
+        """One (H, W) mask per box, in the frame of the image, not empty and within its box."""
+
+
+class Grader(Protocol):
+    """Tells a faulty thing from a healthy one."""
+
+    def grade(self, crops: Sequence[Image], phrases: Sequence[str]) -> list[float]:
+        """The probability, 0 to 1, that each crop shows its thing (a phrase such as "hand") with a fault."""

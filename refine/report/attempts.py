@@ -39,7 +39,7 @@ def attempt_row(item: Item, attempt: Json, file: str) -> Html:
     box = tuple(boxes[0]) if boxes else None
     title = f"Repair: {action['region']['phrase']}" if action["kind"] == "inpaint" else "Draw the whole image again"
     words = [element("p", element("strong", title)), asked("prompt", action["prompt"]), asked("not", action["negative_prompt"])]
-    words.append(asked("cut, beyond the text encoder's budget", action["dropped"]))
+    words += [asked("cut, beyond the text encoder's budget", action["dropped"]), asked("note", action.get("note", ""))]
     start = element("figure", cropped(item.picture(file), box, attempt["mask"]), element("figcaption", "from"), class_="candidate start")
     options = [
         candidate(item, one, verdict, box, attempt["kept"] == index)

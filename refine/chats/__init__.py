@@ -1,0 +1,1 @@
+"""Chat models (``refine.types.Chat``): on this machine, or behind a server that speaks OpenAI's protocol."""
