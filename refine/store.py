@@ -5,6 +5,7 @@ jobs.jsonl     what the run has to do
 ledger.jsonl   append-only: one line per finished image, written last, after the fsynced rename of the item's folder
                (several processes: ledger.<rank>.jsonl each, folded into this one at the end)
 items/<key>/   see refine.record
+failures.jsonl append-only: one line per image that failed alone (key, id, error, trace); it is not in the ledger, and --resume tries again
 scores.csv     the ledger as a table
 """
 
@@ -15,6 +16,7 @@ import io
 import json
 import os
 import shutil
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +32,7 @@ from refine.trees import Tree, differences, dump, parse
 from refine.types import Candidate, Critique, Record, Redraw
 from refine.versions import versions
 
-RUN, JOBS, LEDGER, ITEMS, SCORES = "run.yaml", "jobs.jsonl", "ledger.jsonl", "items", "scores.csv"
+RUN, JOBS, LEDGER, ITEMS, SCORES, FAILURES = "run.yaml", "jobs.jsonl", "ledger.jsonl", "items", "scores.csv", "failures.jsonl"
 Line = dict[str, Any]
 
 
@@ -107,16 +109,19 @@ def keep_jobs(run: Run, work: Sequence[Job]) -> None:
 
 def ledger(folder: Path) -> list[Line]:
     """The finished images, in the order of their jobs. A line cut short by a crash does not count."""
-    paths = [folder / LEDGER, *_shares(folder)]
-    lines: dict[str, Line] = {}
+    lines = {line["key"]: line for line in _lines([folder / LEDGER, *_shares(folder)])}
+    return sorted(lines.values(), key=lambda line: line.get("index", 0))
+
+
+def _lines(paths: Sequence[Path]) -> Iterator[Line]:
+    """The whole lines of append-only files, those that there are."""
     for text in (line for path in paths if path.exists() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()):
         try:
             line = json.loads(text)
         except ValueError:
             continue
         if isinstance(line, dict) and "key" in line:
-            lines[line["key"]] = line
-    return sorted(lines.values(), key=lambda line: line.get("index", 0))
+            yield line
 
 
 def _shares(folder: Path) -> list[Path]:
@@ -160,6 +165,21 @@ def save(run: Run, job: Job, outcome: Record, source: Picture | None = None, not
         line = summary(job, key, outcome)
         _append(run.ledger, _text(line))
     return line
+
+
+def fail(run: Run, job: Job, error: Exception) -> None:
+    """Write down what became of an image that could not be refined."""
+    trace = "".join(traceback.format_exception(error))
+    line = {"key": jobs.key(job, run.config), "id": job.id, "error": f"{type(error).__name__}: {error}", "trace": trace}
+    with writing(run.folder):
+        _append(run.folder / (f"failures.{run.rank}.jsonl" if run.rank else FAILURES), _text(line))
+
+
+def failed(folder: Path) -> list[Line]:
+    """The images that failed and have not succeeded since, each with its last error."""
+    finished = {line["key"] for line in ledger(folder)}
+    lines = {line["key"]: line for line in _lines(sorted(folder.glob("failures*.jsonl")))}
+    return [line for key, line in lines.items() if key not in finished]
 
 
 def _text(line: Line) -> str:

@@ -136,7 +136,7 @@ def test_resume_skips_what_is_finished_and_refuses_another_configuration(capsys:
     assert "loading models" not in capsys.readouterr().err.split("finished 0000")[1]
     assert (folder / store.LEDGER).read_bytes() == before
     assert paint("--resume", "--set", "budget.rounds=9") == 2
-    assert "budget.rounds: 2 → 9" in capsys.readouterr().err
+    assert "budget.rounds: None → 9" in capsys.readouterr().err
 
 
 def test_resume_can_add_prompts() -> None:

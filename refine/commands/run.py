@@ -11,6 +11,7 @@ from pathlib import Path
 from refine import config as configuration
 from refine import display, images, jobs, prompts, runner, shards, store
 from refine.commands.folders import RUNS, fresh, newest
+from refine.errors import RefineError
 from refine.jobs import Job
 from refine.prompts import Prompt
 from refine.report import write_report
@@ -56,13 +57,19 @@ def compute(folder: Path, finished: frozenset[str], place: Shard) -> None:
 
 
 def conclude(folder: Path) -> None:
-    """One ledger, the table of scores, the report, and what is said at the end."""
+    """One ledger, the table of scores, the report, and what is said at the end. Raises RefineError where an image failed."""
     store.fold(folder)
     store.write_scores(folder)
     report = write_report(folder)
     screen = display.console()
     screen.print(display.closing_table(store.ledger(folder), folder))
     screen.print(f"report: {report}")
+    if failed := store.failed(folder):
+        errors = "\n".join(f"  - {line['id']}: {line['error']}" for line in failed)
+        raise RefineError(
+            f"{len(failed)} image{'s' * (len(failed) > 1)} failed:\n{errors}\nThe others are whole; the traces are in "
+            f"{folder / store.FAILURES}. To try again: refine run --out {folder} --resume"
+        )
 
 
 def started(args: Namespace) -> Run:
