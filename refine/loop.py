@@ -84,10 +84,12 @@ def decide(walk: Walk, policy: Policy, models: Models) -> bool:
 
 
 def next_trial(walk: Walk, turn: int, policy: Policy, models: Models, purse: int | None) -> Trial | None:
-    """The next repair of a walk, cut to what its purse pays for; None, and the walk stops, where it pays for nothing."""
-    trial = stages.trial(walk.prompt, walk.seed, (turn, len(walk.attempts)), walk.best, walk.queue.pop(0), policy, models, purse)
+    """The next repair of a walk, cut to what its purse pays for. None where it pays for nothing: then something cheaper, or the end."""
+    target = walk.queue.pop(0)
+    trial = stages.trial(walk.prompt, walk.seed, (turn, len(walk.attempts)), walk.best, target, policy, models, purse)
     if trial is None:
-        walk.stopped, walk.queue = "budget", []
+        walk.queue = policy.cheaper(walk.best, target)
+        walk.stopped = "" if walk.queue else "budget"
     return trial
 
 

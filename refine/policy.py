@@ -159,6 +159,10 @@ class Policy:
             return (None,)
         return tuple(faults)
 
+    def cheaper(self, best: Candidate, target: Region | None) -> list[Region | None]:
+        """What to do instead of a repair that is too dear: ``auto`` repairs regions where it cannot draw again."""
+        return list(self.faults(best.critique)) if target is None and self.route == "auto" else []
+
 
 def rejected_in_a_row(rounds: tuple[Round, ...]) -> int:
     """How many rounds, counted from the last, kept nothing."""

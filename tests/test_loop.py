@@ -92,7 +92,7 @@ def test_given_images_are_not_drawn_and_cost_nothing() -> None:
     st.integers(10, 150),
     st.lists(st.floats(0.05, 1), min_size=1, max_size=4),
     st.integers(1, 3),
-    st.sampled_from(["inpaint", "redraw"]),
+    st.sampled_from(get_args(Route)),
     st.lists(st.integers(1, 7), min_size=1, max_size=3),
 )
 def test_the_budget_is_spent_to_the_last_action_it_pays_for(
@@ -105,7 +105,8 @@ def test_the_budget_is_spent_to_the_last_action_it_pays_for(
         tried = [option for turn in record.rounds for attempt in turn.attempts for option in attempt.candidates]
         assert record.evaluations == 10 + sum(party.generator.cost(option.strength) for option in tried) <= evaluations
         if record.stop_reason == "budget":
-            cheapest = min(map(party.generator.cost, strengths)) if route == "inpaint" else party.generator.cost()
+            repaint, redraw = min(map(party.generator.cost, strengths)), party.generator.cost()
+            cheapest = {"inpaint": repaint, "redraw": redraw, "auto": min(repaint, redraw)}[route]
             assert evaluations - record.evaluations < cheapest
 
 
