@@ -11,7 +11,8 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, SamConfig
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
 
-from refine.controllers.legion.checkpoint import Report, load_original
+from refine.controllers.legion.census import Report
+from refine.controllers.legion.checkpoint import load_original
 from refine.controllers.legion.configuration import LegionConfig
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.processing import LegionProcessor

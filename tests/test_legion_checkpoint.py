@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,14 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, SamConfig
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig, SamVisionConfig
 
-from refine.controllers.legion.checkpoint import convert, convert_names, load_original, locate, merge_lora, read_weights, sam_config
+from refine.controllers.legion.census import census
+from refine.controllers.legion.checkpoint import load_original
 from refine.controllers.legion.configuration import LegionConfig
-from refine.controllers.legion.controller import load
+from refine.controllers.legion.files import locate, read_weights
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.names import rename
-from refine.errors import CheckpointError, OutputError
+from refine.controllers.legion.sizes import sam_config
+from refine.errors import CheckpointError
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -126,7 +127,7 @@ def full_config() -> LegionConfig:
 
 
 def test_census_of_the_public_checkpoint() -> None:
-    state, report = convert_names(full_checkpoint())
+    state, report = census(full_checkpoint())
     assert sum(report.tensors.values()) == 968
     assert sum(report.bytes.values()) == 16_752_883_392
     assert (report.tensors["sam"], report.tensors["region_encoder"], len(report.unused["llm"])) == (594, 43, 32)
@@ -136,7 +137,7 @@ def test_census_of_the_public_checkpoint() -> None:
 def test_names_and_shapes_cover_the_full_model() -> None:
     with torch.device("meta"):
         wanted = {name: tuple(value.shape) for name, value in LegionModel(full_config()).state_dict().items()}
-    state, _ = convert_names(full_checkpoint())
+    state, _ = census(full_checkpoint())
     apart = ("clip.", "detector.", "sam.prompt_encoder.shared_embedding.")  # other files, and the tied copy
     assert {name: tuple(value.shape) for name, value in state.items()} == {
         name: shape for name, shape in wanted.items() if not name.startswith(apart)
@@ -144,7 +145,7 @@ def test_names_and_shapes_cover_the_full_model() -> None:
 
 
 def test_sam_sizes_are_read_from_shapes() -> None:
-    found = sam_config(convert_names(full_checkpoint())[0])
+    found = sam_config(census(full_checkpoint())[0])
     wanted = full_config().sam_config
     for part in ("vision_config", "prompt_encoder_config", "mask_decoder_config"):
         a, b = getattr(found, part).to_dict(), getattr(wanted, part).to_dict()
@@ -159,15 +160,6 @@ def test_other_layouts_of_the_same_names() -> None:
     assert rename("prediction_head.2.bias") == ("detector", "detector.2.bias")
     assert rename("text_model.final_layer_norm.bias") == ("clip text", None)
     assert rename("optimizer.step") == ("unknown", None)
-
-
-def test_lora_is_folded_in() -> None:
-    weight, down, up = torch.randn(6, 4), torch.randn(2, 4), torch.randn(6, 2)
-    inserts = {"model.q.lora_A.default.weight": down, "model.q.lora_B.default.weight": up}
-    state = {"base_model.model.model.q.base_layer.weight": weight, **inserts}
-    torch.testing.assert_close(merge_lora(state), {"model.q.weight": weight + 2 * up @ down})
-    with pytest.raises(CheckpointError, match="no second half"):
-        merge_lora({"model.q.weight": weight, "model.q.lora_A.default.weight": down})
 
 
 @pytest.fixture
@@ -189,26 +181,11 @@ def edit(folder: Path, change: dict[str, Tensor | None]) -> None:
     save_file({k: v.contiguous() for k, v in state.items() if v is not None}, folder / "ckpt" / "model.safetensors")
 
 
-def test_safetensors_and_an_unmerged_export_give_the_same_model(copy: Path) -> None:
-    key = "model.layers.0.self_attn.q_proj."
-    down, up = torch.randn(2, 64), torch.randn(64, 2)
-    weight = read_weights(copy / "ckpt")[key + "weight"]
-    edit(copy, {key + "weight": weight - 2 * up @ down, key + "lora_A.default.weight": down, key + "lora_B.default.weight": up})
+def test_safetensors_give_the_same_model(copy: Path) -> None:
+    edit(copy, {})
     found, wanted = read(copy).state_dict(), golden()[0].state_dict()
-    assert all(torch.allclose(found[name], wanted[name], atol=1e-5) for name in found)
+    assert all(torch.equal(found[name], wanted[name]) for name in found)
     assert {name for name in wanted if name not in found} == {f"detector.{k}.{p}" for k in (0, 2) for p in ("weight", "bias")}
-
-
-def test_converted_checkpoint_loads_as_our_own(copy: Path) -> None:
-    report = convert(copy / "ckpt", copy / "out", clip=copy / "clip", detector=GOLDEN / "prediction_head.bin", sam_decoder_heads=2)
-    model, processor = load(copy / "out")
-    wanted = golden()[0].state_dict()
-    assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
-    assert processor.prompt_ids() == golden()[1].prompt_ids() and processor.sam_side == 512
-    assert report.tensors["detector"] == 4
-    (copy / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
-        convert(copy / "ckpt", copy / "file" / "out", clip=copy / "clip", sam_decoder_heads=2)
 
 
 @pytest.mark.parametrize("key", ["model.text_hidden_fcs.0.2.weight", "lm_head.weight", "model.mm_projector.0.bias"])
@@ -241,26 +218,52 @@ class Code:
         return os.mkdir, ("never",)
 
 
-def bad_files(folder: Path) -> Iterator[tuple[str, str]]:
-    shard = folder / "ckpt" / "pytorch_model-00002-of-00002.bin"
+def spoil(shard: Path, how: str) -> None:
     whole = shard.read_bytes()
-    torch.save({"weight": Code()}, shard)
-    yield "code", "holds code"
-    shard.write_bytes(whole[: len(whole) // 2])
-    yield "cut", "cannot be read|holds code"
-    shard.write_bytes(b"<html>not found</html>")
-    yield "page", "cannot be read|holds code"
-    torch.save({"weight": 3}, shard)
-    yield "numbers", "no table of tensors"
-    shard.unlink()
-    yield "gone", "is missing"
+    if how == "code":
+        torch.save({"weight": Code()}, shard)
+    elif how == "old code":
+        torch.save({"weight": Code()}, shard, _use_new_zipfile_serialization=False)
+    elif how == "cut":
+        shard.write_bytes(whole[: len(whole) // 2])
+    elif how == "page":
+        shard.write_bytes(b"<html>not found</html>")
+    elif how == "pointer":
+        shard.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    elif how == "numbers":
+        torch.save({"weight": 3}, shard)
+    elif how == "other":
+        torch.save({"model.of.something.else": torch.zeros(3)}, shard)
+    else:
+        shard.unlink()
 
 
-def test_bad_files_are_refused(copy: Path) -> None:
-    for _, message in bad_files(copy):
-        with pytest.raises(CheckpointError, match=message):
-            read(copy)
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("code", r"holds code or objects \(posix.mkdir\).*safetensors"),
+        ("old code", r"holds code or objects \(posix.mkdir\)"),
+        ("cut", "bytes.*cut short or foreign.*Fetch it again"),
+        ("page", "22 bytes.*cut short or foreign"),
+        ("pointer", "Git LFS pointer.*git lfs pull"),
+        ("numbers", "no table of tensors"),
+        ("other", "00002-of-00002.bin lacks .* tensors of its index.*Fetch the shard again"),
+        ("gone", "1 of 2 shards .* are missing: pytorch_model-00002-of-00002.bin"),
+    ],
+)
+def test_bad_files_are_refused(copy: Path, how: str, message: str) -> None:
+    spoil(copy / "ckpt" / "pytorch_model-00002-of-00002.bin", how)
+    with pytest.raises(CheckpointError, match=message):
+        read(copy)
     assert not Path("never").exists()
+
+
+def test_cut_safetensors_are_refused(copy: Path) -> None:
+    edit(copy, {})
+    file = copy / "ckpt" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="cut short or foreign"):
+        read(copy)
 
 
 def test_folder_without_weights(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 import torch
 from legion_parts import GOLDEN, golden, picture, tiny
 
-from refine.controllers.legion.controller import LegionController, fingerprint, load
+from refine.controllers.legion.controller import LegionController, fingerprint
+from refine.controllers.legion.loading import load
 from refine.errors import CheckpointError
 from refine.types import Controller, Critique
 

@@ -15,11 +15,12 @@ from torch import Tensor
 from refine.controllers.legion import calibration as calibrations
 from refine.controllers.legion.answers import Finding, Reading, read_answer
 from refine.controllers.legion.calibration import Calibration
-from refine.controllers.legion.checkpoint import load_original, locate, stored_as
+from refine.controllers.legion.files import locate
 from refine.controllers.legion.generation import Answer, left_pad, respond
+from refine.controllers.legion.loading import load, precision
 from refine.controllers.legion.modeling import FAKE, LegionModel
 from refine.controllers.legion.processing import LegionProcessor
-from refine.errors import CheckpointError
+from refine.errors import ConfigError
 from refine.types import Critique, Image, Region
 
 
@@ -50,7 +51,8 @@ class LegionController:
 
     max_new_tokens: longest answer. mask_threshold: logit above which a pixel is inside. batch_size: images answered together.
     sam_batch: images on SAM's canvas at once. remember: how many image versions' inspections are kept, by content, so that looking at
-    the same picture again costs nothing.
+    the same picture again costs nothing. compiled: decode through torch.compile with a cache of fixed length. The first batch of each size
+    waits for the compiler: for long runs on a GPU, where a step waits for Python; on a CPU it waits for memory, and nothing is won.
 
     A region's score is its calibrated probability to be a real fault; without a ``calibration``, the mean sigmoid inside its mask times the
     probability of its [SEG] token. A [SEG] with an empty mask gives no region; an answer without [SEG] gives a critique without regions.
@@ -65,13 +67,15 @@ class LegionController:
         mask_threshold: float = 0.0,
         batch_size: int = 8,
         sam_batch: int = 4,
+        compiled: bool = False,
         remember: int = 256,
         calibration: Calibration | None = None,
     ) -> None:
+        _check(model, compiled, max_new_tokens=max_new_tokens, batch_size=batch_size, sam_batch=sam_batch)
         self.calibration = calibration
         self.model, self.processor = model.eval(), processor
         self.max_new_tokens, self.mask_threshold = max_new_tokens, mask_threshold
-        self.batch_size, self.sam_batch, self.remember = batch_size, sam_batch, remember
+        self.batch_size, self.sam_batch, self.compiled, self.remember = batch_size, sam_batch, compiled, remember
         self._seen: OrderedDict[str, Inspection] = OrderedDict()
 
     @classmethod
@@ -81,6 +85,9 @@ class LegionController:
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        quantize: str | None = None,
+        attention: str = "sdpa",
+        compiled: bool = False,
         clip: str | Path | None = None,
         sam_side: int | None = None,
         max_new_tokens: int = 512,
@@ -92,14 +99,19 @@ class LegionController:
     ) -> LegionController:
         """Load our own layout or a published checkpoint, from a folder or a hub repository.
 
-        dtype None: bfloat16 on an accelerator, float32 elsewhere; ``"auto"``: as stored. sam_side None: as saved, or 512 (as trained).
+        dtype None: bfloat16 on an accelerator, float32 elsewhere; ``"auto"``: as stored. quantize: the language model in "8bit" or "4bit".
+        attention: of the language model, "sdpa", "eager" or "flash_attention_2". sam_side None: as saved, or 512 (as trained).
         calibration: a file that ``refine calibrate`` wrote; None takes the one that lies beside the weights, where there is one.
         """
         where = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
-        model, processor = load(source, dtype=_dtype(dtype, where), clip=clip, sam_side=sam_side)
+        kind = precision(dtype, where)
+        model, processor = load(
+            source, device=where, dtype=kind, quantize=quantize, attention=attention, clip=clip, sam_side=sam_side
+        )
         return cls(
-            model.to(where),
+            model,
             processor,
+            compiled=compiled,
             max_new_tokens=max_new_tokens,
             mask_threshold=mask_threshold,
             batch_size=batch_size,
@@ -144,6 +156,7 @@ class LegionController:
             image_tokens,
             eos_id=self.processor.tokenizer.eos_id,
             max_new_tokens=self.max_new_tokens,
+            compiled=self.compiled,
         )
         logits = self._masks(images, answers)
         return [self._inspection(*item) for item in zip(images, answers, logits, fake, strict=True)]
@@ -186,21 +199,12 @@ class LegionController:
         return Region(inside.numpy(), finding.phrase or "artifact", finding.explanation, finding.category, score), evidence
 
 
-def load(
-    source: str | Path, *, dtype: torch.dtype | None = None, clip: str | Path | None = None, sam_side: int | None = None
-) -> tuple[LegionModel, LegionProcessor]:
-    """Model and processor from our own layout or a published checkpoint. dtype None: as stored."""
-    folder = locate(source)
-    if stored_as(folder) != LegionModel.config_class.model_type:
-        model, processor, _ = load_original(folder, clip=clip, sam_side=sam_side or 512, dtype=dtype)
-        return model, processor
-    processor = LegionProcessor.from_pretrained(folder)
-    if sam_side is not None:
-        processor = processor.with_sam_side(sam_side)
-    try:
-        return LegionModel.from_pretrained(folder, dtype=dtype or "auto").eval(), processor
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"The LEGION weights in {folder} cannot be read: {error}. Fetch or convert them again.") from error
+def _check(model: LegionModel, compiled: bool, **counts: int) -> None:
+    faults = [f"{name} is {count}; it must be at least 1." for name, count in counts.items() if count < 1]
+    if compiled and model.llm.config._attn_implementation == "flash_attention_2":
+        faults.append("compiled keeps a cache of fixed length, which flash_attention_2 cannot mask. Choose one of the two.")
+    if faults:
+        raise ConfigError(faults)
 
 
 def _calibration(source: str | Path, given: str | Path | None) -> Calibration | None:
@@ -212,14 +216,3 @@ def fingerprint(image: Image) -> str:
     """SHA-256 of what is seen: size and RGB pixels."""
     seen = image.convert("RGB")
     return hashlib.sha256(f"{seen.width}x{seen.height}:".encode() + seen.tobytes()).hexdigest()
-
-
-def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | None:
-    if dtype is None:
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    named = getattr(torch, dtype, None)
-    if dtype != "auto" and not isinstance(named, torch.dtype):
-        raise CheckpointError(f"Unknown dtype {dtype!r}. Use float32, bfloat16, float16 or auto.")
-    return named if isinstance(named, torch.dtype) else None

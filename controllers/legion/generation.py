@@ -1,18 +1,24 @@
 """Greedy answers with a key-value cache, batched, keeping the one state of each [SEG] that SAM needs.
 
-The original feeds CLIP, the whole prompt and every token again at each step; the cached loop gives the same ids and states.
+The original feeds CLIP, the whole prompt and every token again at each step; the cached loop gives the same ids and states
+(``python -m benchmarks.legion_speed`` measures both).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache
+from torch import Tensor, nn
+from transformers import DynamicCache, StaticCache
 
 from refine.controllers.legion.modeling import LegionModel, perceive, positions
+from refine.errors import InputError
+
+ROUND = 64  # a static cache has a length divisible by this, so that prompts of about one length share a compiled step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +35,7 @@ class _Row:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     states: list[Tensor] = field(default_factory=list)
+    done: bool = False
 
 
 def left_pad(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
@@ -59,37 +66,84 @@ def respond(
     max_new_tokens: int = 512,
     least: int = 8,
     times: int | None = 3,
+    compiled: bool = False,
 ) -> list[Answer]:
     """Answer every prompt (B, T), left-padded, about its image (B, P, D).
 
-    An answer ends at ``eos_id``, after ``max_new_tokens``, or when it has said the same block of at least ``least`` tokens ``times``
-    times in a row (the copies are taken back; a known failure of the published weights). ``times=None`` never looks.
+    An answer ends at ``eos_id``, after ``max_new_tokens``, where the model's context is full, or when it has said the same block of at
+    least ``least`` tokens ``times`` times in a row (the copies are taken back; a known failure of the published weights). ``times=None``
+    never looks. compiled: steps of one fixed shape through ``torch.compile``; finished answers are then carried along to the end.
+    Raises InputError when the context has no room for an answer.
     """
     embeds, mask = model.embed(input_ids, attention_mask, image_tokens)
-    cache, rows = DynamicCache(config=model.llm.config), [_Row() for _ in input_ids]
-    live, where = list(range(len(rows))), positions(mask)
-    for _ in range(max_new_tokens):
-        state = model.llm.model(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=where, past_key_values=cache, use_cache=True
-        ).last_hidden_state[:, -1]
-        tokens = _take(model, [rows[i] for i in live], state)
-        keep = [k for k, i in enumerate(live) if not _done(rows[i], eos_id, least, times, model.config.seg_token_id)]
-        if not keep:
+    limit = min(max_new_tokens, _room(model, embeds.shape[1]))
+    memory, mask = _memory(model, mask, limit, compiled)
+    rows = [_Row() for _ in input_ids]
+    live, where = rows, positions(mask[:, : embeds.shape[1]])
+    step: Callable[..., Tensor] = _step  # the prompt's own shape comes once: compiling it would cost more than it saves
+    for _ in range(limit):
+        state = step(model.llm.model, embeds, mask, where, memory)
+        tokens = _take(model, live, state)
+        for row in live:
+            row.done = row.done or _ended(row, eos_id, least, times, model.config.seg_token_id)
+        if all(row.done for row in live):
             break
-        if len(keep) < len(live):
-            chosen = torch.tensor(keep, device=tokens.device)
-            cache.batch_select_indices(chosen)
-            tokens, mask, where, live = tokens[chosen], mask[chosen], where[chosen], [live[k] for k in keep]
-        embeds = model.llm.get_input_embeddings()(tokens[:, None])
-        mask, where = torch.cat((mask, mask.new_ones(len(live), 1)), 1), where[:, -1:] + 1
+        if not compiled:
+            live, tokens, mask, where = _only_live(live, tokens, mask, where, memory)
+            mask = torch.cat((mask, mask.new_ones(len(live), 1)), 1)
+        embeds, where = model.llm.get_input_embeddings()(tokens[:, None]), where[:, -1:] + 1
+        step = _compiled_step(embeds.device.type) if compiled else _step
     return [_answer(model, row, image_tokens) for row in rows]
+
+
+def _room(model: LegionModel, length: int) -> int:
+    context = int(model.config.llama_config.max_position_embeddings)
+    if length >= context:
+        raise InputError(f"The prompt takes {length} positions with its image; the model has {context}. Shorten the instruction.")
+    return context - length
+
+
+def _memory(model: LegionModel, mask: Tensor, limit: int, compiled: bool) -> tuple[Any, Tensor]:
+    """The cache of keys and values, and the mask (B, L), or as long as a static cache is."""
+    if not compiled:
+        return DynamicCache(config=model.llm.config), mask
+    length = -(-(mask.shape[1] + limit) // ROUND) * ROUND
+    static = StaticCache(config=model.llm.config, max_cache_len=length)
+    return static, torch.cat((mask, mask.new_ones(len(mask), length - mask.shape[1])), 1)
+
+
+def _step(llm: nn.Module, embeds: Tensor, mask: Tensor, where: Tensor, memory: Any) -> Tensor:
+    """Feed embeddings (B, L, D): the normed state (B, D) that predicts the next token."""
+    out = llm(inputs_embeds=embeds, attention_mask=mask, position_ids=where, past_key_values=memory, use_cache=True)
+    state: Tensor = out.last_hidden_state[:, -1]
+    return state
+
+
+@cache
+def _compiled_step(device: str) -> Callable[..., Tensor]:
+    made: Callable[..., Tensor] = torch.compile(_step, dynamic=False, mode="reduce-overhead" if device == "cuda" else None)
+    return made
+
+
+def _only_live(live: Sequence[_Row], tokens: Tensor, mask: Tensor, where: Tensor, memory: Any) -> tuple[list[_Row], Tensor, Tensor, Tensor]:
+    """Drop the rows that are done, from the cache too."""
+    keep = [k for k, row in enumerate(live) if not row.done]
+    if len(keep) == len(live):
+        return list(live), tokens, mask, where
+    chosen = torch.tensor(keep, device=tokens.device)
+    memory.batch_select_indices(chosen)
+    return [live[k] for k in keep], tokens[chosen], mask[chosen], where[chosen]
 
 
 def _take(model: LegionModel, rows: Sequence[_Row], state: Tensor) -> Tensor:
     """Pick the next token of each row; a state that predicts [SEG] is kept."""
-    logprobs = torch.log_softmax(model.llm.lm_head(state).float(), -1)
-    values, tokens = logprobs.max(-1)
+    logits = model.llm.lm_head(state).float()
+    # The choice is made on the logits themselves: after the softmax two that differ in their last digit can be equal.
+    tokens = logits.argmax(-1)
+    values = torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0]
     for row, token, value, kept in zip(rows, tokens.tolist(), values.tolist(), state, strict=True):
+        if row.done:
+            continue
         row.ids.append(token)
         row.logprobs.append(value)
         if token == model.config.seg_token_id:
@@ -97,7 +151,7 @@ def _take(model: LegionModel, rows: Sequence[_Row], state: Tensor) -> Tensor:
     return tokens
 
 
-def _done(row: _Row, eos_id: int, least: int, times: int | None, seg_id: int) -> bool:
+def _ended(row: _Row, eos_id: int, least: int, times: int | None, seg_id: int) -> bool:
     if row.ids[-1] == eos_id:
         return True
     start = loop_start(row.ids, least, times) if times else None

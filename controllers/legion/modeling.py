@@ -91,8 +91,8 @@ class LegionModel(PreTrainedModel):  # type: ignore[misc]
         """(B, 3, side, side) normalised pixels -> projected patch tokens (B, P, D) and the class token (B, D_clip)."""
         hidden = self.clip.pre_layrnorm(self.clip.embeddings(clip_pixels.to(self.clip.dtype)))
         layers = self.clip.encoder.layers
-        # hidden_states[k] is the input of layer k, so a negative index k needs the first n + 1 + k layers only.
-        for layer in layers[: len(layers) + 1 + self.config.vision_layer]:
+        # Of the n + 1 hidden states, the k-th is what the first k layers make: the layers behind it are not run.
+        for layer in layers[: self.config.vision_layer % (len(layers) + 1)]:
             hidden = layer(hidden, None)
         return perceive(self.mm_projector, hidden[:, 1:]), hidden[:, 0]
 

@@ -43,7 +43,9 @@ _FAMILIES: tuple[tuple[str, str, str | None], ...] = (
     ("mask_decoder.", "sam", "sam."),
     ("model.region_encoder.", "region_encoder", None),
     ("model.vision_tower.vision_tower.vision_model.", "clip", "clip."),
+    ("model.vision_tower.vision_tower.", "clip", "clip."),
     ("vision_model.", "clip", "clip."),
+    *((f"{part}.", "clip", f"clip.{part}.") for part in ("embeddings", "pre_layrnorm", "encoder", "post_layernorm")),  # transformers 5
     ("model.mm_projector.", "mm_projector", "mm_projector."),
     ("model.text_hidden_fcs.0.", "text_hidden_fcs", "text_hidden_fcs."),
     ("prediction_head.", "detector", "detector."),
