@@ -110,6 +110,12 @@ def test_the_rule_reward_keeps_the_best_liked_of_all(before: Candidate, options:
     assert chosen.scores["r"] == max(one.scores["r"] for one in [before, *options])
 
 
+@pytest.mark.parametrize(("crop", "accepted"), [(0.97, True), (0.93, False)])
+def test_crops_have_a_noise_of_their_own(crop: float, accepted: bool) -> None:
+    verdict = Gate(noise={"r": 0.1}, crop_noise={"r": 0.05}).judge(BEFORE, BEFORE, candidate(crop=crop), MASK)
+    assert verdict.accepted == accepted and verdict.reason == ("better" if accepted else "crop-reward-drop")
+
+
 def test_rewards_are_added_up_in_units_of_their_noise() -> None:
     """A gain of two noises weighs more than a loss of one, whatever the scales."""
     before, after = (replace(BEFORE, scores=scores, crop_scores={}) for scores in ({"a": 0.20, "b": 1.0}, {"a": 0.22, "b": 0.0}))
