@@ -46,10 +46,16 @@ def execute(args: Namespace) -> None:
         encoder = MeanPooling.from_pretrained(asked["encoder"], device=runner.accelerator()) if asked["encoder"] else None
         with display.counter("pictures", work.total, finished, errors) as advance, runner.enough_memory(work.batch):
             evaluation.run(out, work, controller, encoder, advance)
-    about = [f"controller: {config.tree['controller']}", f"conditions: {', '.join(str(one or UNTOUCHED) for one in conditions)}"]
+    about = [f"controller: {described(config.tree['controller'])}", f"conditions: {', '.join(str(one or UNTOUCHED) for one in conditions)}"]
     screen = display.console()
     screen.print(display.safe(evaluation.publish(out, dataset, work, about)), soft_wrap=True)
     screen.print(f"per picture: {out / evaluation.CSV}\ntable: {out / evaluation.TABLE}", soft_wrap=True)
+
+
+def described(node: Tree) -> str:
+    """A controller's node on one line; what is left open (null) is left out."""
+    given = ", ".join(f"{key}={value}" for key, value in node.items() if key != "use" and value is not None)
+    return f"{node['use']} ({given})" if given else str(node["use"])
 
 
 def requested(args: Namespace) -> tuple[Tree, Path]:
