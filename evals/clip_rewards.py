@@ -14,7 +14,7 @@ from refine.errors import UnknownName
 from refine.evals.checkpoints import load_strict, locate, read_state
 from refine.evals.checks import check_pairs
 from refine.evals.clip import Read, See, Towers, load_clip
-from refine.evals.clip_text import clean
+from refine.evals.clip_text import as_written, clean, original
 from refine.evals.preprocess import centre_crop, clip_crop
 from refine.types import Image
 
@@ -54,11 +54,6 @@ class PickScore:
     def score(self, images: Sequence[Image], prompts: Sequence[str]) -> list[float]:
         """One score for each (image, prompt) pair."""
         return [self.scale * one for one in cosines(self.towers, images, prompts)]
-
-
-def as_written(prompt: str) -> str:
-    """The prompt unchanged; the tokenizer itself lowers the case and collapses white space."""
-    return prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +102,7 @@ class CLIPScore:
             raise UnknownName("CLIPScore formula", formula, FORMULAS)
         model, words = load_clip(source, "a CLIP checkpoint", local_files_only=local_files_only)
         rule = FORMULAS[formula]
+        words = original(words) if rule.read is clean else words
         towers = Towers(model, words, rule.see, rule.read, batch_size=batch_size, device=device, dtype=dtype)
         return cls(towers, name=name, formula=formula, backbone=Path(source).name)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
 import ftfy
 import torch
+from tokenizers import normalizers
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -23,6 +25,19 @@ def clean(prompt: str) -> str:
     """Mend mojibake, undo HTML escapes (twice, as the original does), collapse white space, lower the case."""
     text = html.unescape(html.unescape(ftfy.fix_text(prompt)))
     return " ".join(text.split()).lower()
+
+
+def as_written(prompt: str) -> str:
+    """The prompt unchanged: transformers' tokenizer lowers the case and composes characters itself."""
+    return prompt
+
+
+def original(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
+    """A copy that takes a cleaned text as it is. Transformers' own composes characters first (NFC), which the original does not: it would
+    join a letter and an accent that HTML escapes brought in one by one."""
+    copied = deepcopy(tokenizer)
+    copied.backend_tokenizer.normalizer = normalizers.Sequence([])
+    return copied
 
 
 def token_ids(tokenizer: CLIPTokenizer, cleaned: Sequence[str], length: int) -> Tensor:

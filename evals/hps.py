@@ -19,7 +19,7 @@ from refine.errors import UnknownName
 from refine.evals.backends import HPS_FILES as FILES
 from refine.evals.checks import check_pairs
 from refine.evals.clip import Towers, load_clip
-from refine.evals.clip_text import clean
+from refine.evals.clip_text import clean, original
 from refine.evals.preprocess import letterbox, resize_protocol
 from refine.types import Image
 
@@ -44,7 +44,7 @@ class HPSv2:
     ) -> None:
         self.name, self.version, self.antialias = name, version, antialias
         see = partial(letterbox, antialias=antialias)
-        self.towers = Towers(model, tokenizer, see, clean, batch_size=batch_size, device=device, dtype=dtype)
+        self.towers = Towers(model, original(tokenizer), see, clean, batch_size=batch_size, device=device, dtype=dtype)
 
     @classmethod
     def from_pretrained(
