@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import common, generator, repair
+from benchmarks import common, generator, loop, repair
+from refine.engine import Engine
 from refine.errors import InputError, OutputError
 from refine.evals.judge import Config, Judge
 from refine.gate import Gate
@@ -105,3 +106,11 @@ def test_half_written_rows_are_dropped(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "3")
     assert [row["seed"] for row in common.read(path)] == ["1", "2"]
     assert common.column(common.read(path), "area").tolist() == [0.5, 0.25]
+
+
+def test_every_second_of_the_loop_is_a_models_or_its_own(bench: common.Bench) -> None:
+    rows = dict(loop.speed(Engine(bench.models, bench.policy, bench.gate, Budget(rounds=1)), 2, SEEDS[0]))
+    shares = [float(text.removesuffix(" %")) for name, text in rows.items() if "share" in name]
+    assert len(shares) == 5 and all(share >= 0 for share in shares)
+    assert sum(shares) == pytest.approx(100, abs=0.3)
+    assert float(rows["lockstep is faster by"].split()[0]) > 0

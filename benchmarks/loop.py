@@ -1,0 +1,138 @@
+"""What lockstep is worth, what the loop costs beside its models, and whether memory stays flat.
+
+    python -m benchmarks.loop                    16 images: lockstep against one by one, overhead, seconds per stage
+    python -m benchmarks.loop --memory 16 256    peak memory of `refine run` on that many images (preset painter, no model)
+
+Lockstep and one by one take turns, so that whatever else the machine does hits both. Seconds are the processor's where it does all the
+work (other processes hardly count), and the clock's where an accelerator works.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import common
+from refine import runner
+from refine.engine import Engine, batches
+from refine.types import Record
+
+now = time.process_time if runner.accelerator() == "cpu" else time.perf_counter
+CALLS = {"draw": "draw", "inpaint": "repaint", "inspect": "inspect", "score": "score"}  # method: stage
+TURNS = 2
+
+
+@dataclass(slots=True)
+class Timed:
+    """A model whose calls are timed; everything else is the model's own."""
+
+    model: Any
+    seconds: defaultdict[str, float]
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.model, name)
+        if name not in CALLS:
+            return found
+
+        def call(*arguments: Any) -> Any:
+            began = now()
+            try:
+                return found(*arguments)
+            finally:
+                self.seconds[CALLS[name]] += now() - began
+
+        return call
+
+
+@dataclass(slots=True)
+class Lap:
+    """One way to do all images: seconds of each turn, and of each kind of call over all turns."""
+
+    total: list[float] = field(default_factory=list)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = common.parser(__doc__)
+    parser.set_defaults(n=16)
+    parser.add_argument("--memory", type=int, nargs="+", metavar="N", help="measure peak memory on N images instead")
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.memory:
+        rows = [(f"peak memory, {n} images", f"{peak(n):.0f} MiB") for n in args.memory]
+        return common.report("memory of refine run --preset painter", rows, args.out / "loop-memory.csv")
+    chosen = common.settings(args)
+    engine = runner.make_engine(chosen.tree, runner.load_models(chosen))
+    common.report(f"the loop on {args.n} images, {TURNS} turns", speed(engine, args.n, args.seed0), args.out / "loop.csv")
+
+
+def speed(engine: Engine, n: int, seed0: int) -> list[tuple[str, str]]:
+    """Lockstep (all ``n`` at once) against one by one, in turns; the first turn of each warms up and is not counted."""
+    laps = {n: Lap(), 1: Lap()}
+    prompts = [common.scene_and_prompt(seed, False)[1] for seed in range(seed0, seed0 + n)]
+    for turn in range(TURNS + 1):
+        for size, lap in laps.items():
+            began = now()
+            seconds: defaultdict[str, float] = defaultdict(float)
+            walk(engine, prompts, seed0 + turn * n, size, seconds)
+            if turn:
+                lap.total.append(now() - began)
+                for stage, spent in seconds.items():
+                    lap.seconds[stage] += spent
+    together, alone = laps[n], laps[1]
+    own = 1 - sum(together.seconds.values()) / sum(together.total)
+    ratio = np.median(np.array(alone.total) / np.array(together.total))
+    return [
+        ("seconds per image, in lockstep", f"{np.median(together.total) / n:.2f}"),
+        ("seconds per image, one by one", f"{np.median(alone.total) / n:.2f}"),
+        ("lockstep is faster by", f"{ratio:.2f} ×"),
+        ("the loop's own share of the time, in lockstep", f"{100 * own:.1f} %"),
+        *((f"share of {stage}", f"{100 * spent / sum(together.total):.1f} %") for stage, spent in together.seconds.items()),
+    ]
+
+
+def walk(engine: Engine, prompts: Sequence[str], seed: int, size: int, seconds: defaultdict[str, float]) -> list[Record]:
+    """Refine all images, ``size`` at a time."""
+    models = engine.models
+    timed = replace(
+        models,
+        generator=Timed(models.generator, seconds),
+        controller=Timed(models.controller, seconds),
+        rewards=tuple(Timed(reward, seconds) for reward in models.rewards),
+    )
+    jobs = list(zip(prompts, range(seed, seed + len(prompts)), strict=True))
+    return [record for part in batches(jobs, size) for record in refine(replace(engine, models=timed), part)]
+
+
+def refine(engine: Engine, part: Sequence[tuple[str, int]]) -> list[Record]:
+    return engine.refine([prompt for prompt, _ in part], [seed for _, seed in part])
+
+
+def peak(n: int) -> float:
+    """Peak memory, in MiB, of a fresh process that refines ``n`` images, 8 at a time, and writes its run folder and report."""
+    prompts = [common.scene_and_prompt(common.HELD_OUT + index, False)[1] for index in range(n)]
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder) / "prompts.txt"
+        listed.write_text("\n".join(prompts), encoding="utf-8")
+        command = [sys.executable, "-m", "refine", "run", "--preset", "painter", "--prompts", str(listed), "--out", f"{folder}/run"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(said.decode())
+    return usage.ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
