@@ -48,7 +48,7 @@ def markdown(report: Report) -> str:
     dataset = report.dataset
     head = [f"# A controller on {dataset.name}, {dataset.split}", "\n".join(f"- {line}" for line in (*report.about, *_counts(report)))]
     sections = (_faults(report), _localisation(report), _groups(report), _alarms(report), _explanation(report), _detection(report))
-    notes = "\n".join(f"- {line}" for line in (*HOW_TO_READ, *dataset.remarks))
+    notes = "\n".join(f"- {line}" for line in (*HOW_TO_READ, *dataset.remarks, *_part(report)))
     return "\n\n".join([*head, *filter(None, (*sections, _robustness(report))), f"## How to read this\n\n{notes}"]) + "\n"
 
 
@@ -56,6 +56,17 @@ def _counts(report: Report) -> list[str]:
     listed = len(report.dataset.entries) + len(report.dataset.faults)
     first = "" if report.asked == len(report.dataset.entries) else f", the first {report.asked} asked for"
     return [f"entries: {listed} listed{first}, {len(report.plain)} measured, {len(report.faults)} left out"]
+
+
+def _part(report: Report) -> list[str]:
+    """A remark where the measured pictures are not the whole split on which figures were published."""
+    if not published.rows(report.dataset.name, *published.FIGURES):
+        return []
+    if report.dataset.split not in published.SPLITS:
+        return [f"The published figures are not of this split: they are of the test pictures, these of {report.dataset.split}."]
+    listed = len(report.dataset.entries) + len(report.dataset.faults)
+    part = len(report.plain) < listed
+    return [f"Only {len(report.plain)} of {listed} entries were measured; the published figures are of other pictures too."] if part else []
 
 
 def _faults(report: Report) -> str:
@@ -85,15 +96,17 @@ def _localisation(report: Report) -> str:
     body = [
         [name, str(len(arm)), *(percent(value) for value in controller.localisation(arm).values()), "", ""] for name, arm in arms.items()
     ]
-    body += _published(report.dataset.name, names, ("mIoU", "F1", "foreground IoU"))
+    body += _published(report.dataset, names, tuple(PER_PICTURE))
     empty = sum(one.true == 0 for one in counts)
     note = f"\n\n{empty} of the pictures have an empty truth." if empty else ""
     return f"## Localisation\n\n{grid(['', 'pictures', *names, 'source', 'caveat'], body)}{note}"
 
 
-def _published(dataset: str, names: Sequence[str], wanted: Sequence[str]) -> list[list[str]]:
-    rows = published.rows(dataset, *wanted)
-    return [[row.method, "", *(_printed(row.figures.get(name)) for name in names), row.source, row.caveat] for row in rows]
+def _published(dataset: Dataset, names: Sequence[str], wanted: Sequence[str]) -> list[list[str]]:
+    """Rows of others; where this is another split than theirs, each of them says so."""
+    other = "" if dataset.split in published.SPLITS else "another split"
+    rows = [(row, "; ".join(filter(None, (other, row.caveat)))) for row in published.rows(dataset.name, *wanted)]
+    return [[row.method, "", *(_printed(row.figures.get(name)) for name in names), row.source, caveat] for row, caveat in rows]
 
 
 def _groups(report: Report) -> str:
@@ -131,7 +144,7 @@ def _explanation(report: Report) -> str:
     names = ("ROUGE-L", "ROUGE-L of the faults", "CSS")
     count = sum(row.rouge_l is not None for row in report.plain)
     body = [[MEASURED, str(count), *(percent(found.get(name)) for name in names), "", ""]]
-    body += _published(report.dataset.name, names, ("ROUGE-L", "CSS"))
+    body += _published(report.dataset, names, ("ROUGE-L", "CSS"))
     note = "" if "CSS" in found else "\n\nCSS was not measured: it needs a sentence encoder (--encoder)."
     return f"## Explanation\n\n{grid(['', 'pictures', *names, 'source', 'caveat'], body)}{note}"
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PAPER = "arXiv 2503.15264"
+SPLITS = ("test", "all")  # what figures were published for
 FIGURES = ("mIoU", "F1", "foreground IoU", "ROUGE-L", "CSS")
 
 TUNED = "fine-tuned on SynthScars' training split"

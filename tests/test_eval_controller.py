@@ -167,11 +167,22 @@ def test_a_resumed_evaluation_may_take_more_and_tries_what_was_missing(scars: Pa
     kept = image.read_bytes()
     image.unlink()
     assert evaluate("--dataset", "SynthScars", "--root", scars, "--out", "out", "--limit", "3") == 0
-    assert "6 listed, the first 3 asked for, 2 measured, 1 left out" in Path("out/table.md").read_text()
+    first = Path("out/table.md").read_text()
+    assert "6 listed, the first 3 asked for, 2 measured, 1 left out" in first and "Only 2 of 6 entries" in first
     image.write_bytes(kept)
     assert evaluate("--out", "out", "--resume", "--limit", "5", preset="") == 0
     assert "6 listed, the first 5 asked for, 5 measured, 0 left out" in Path("out/table.md").read_text()
     assert [row["id"] for row in rows("out")] == ["0", "1", "2", "3", "4"]
+
+
+def test_published_rows_of_another_split_say_so(scars: Path) -> None:
+    (scars / "test").rename(scars / "train")
+    (scars / "train/annotations/test.json").rename(scars / "train/annotations/train.json")
+    assert evaluate("--dataset", "SynthScars", "--root", scars, "--split", "train", "--out", "out") == 0
+    table = Path("out/table.md").read_text(encoding="utf-8")
+    copied = [line for line in table.splitlines() if "2503.15264, table" in line and line.startswith("|")]
+    assert copied and all("| another split" in line for line in copied)
+    assert "not of this split" in table
 
 
 def test_still_life_needs_no_download(capsys: pytest.CaptureFixture[str]) -> None:
