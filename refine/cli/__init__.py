@@ -23,6 +23,7 @@ examples:
   refine run "a red cube left of a blue sphere on a grey floor, light from the left"
   refine run "a cat on a sofa" --preset sdxl     public weights, on a GPU
   refine inspect photo.png                       only look: what is wrong, where, and why
+  refine eval controller --dataset stilllife     how well a controller finds and explains faults
   refine presets                                 what there is to choose from, and what it costs
   refine show                                    the table of the newest run
 
