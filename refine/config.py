@@ -175,6 +175,8 @@ def _value(path: str, value: Any, hint: Any, top: Tree, faults: list[str]) -> An
     if role and not (value is None and hints.is_optional(hint)):
         return _nested(path, value, *role, top, faults)
     allowed = hints.choices(hint)
+    if value is False and "off" in allowed:  # YAML reads the bare word as a truth value
+        value = "off"
     if allowed and isinstance(value, str) and value not in allowed:
         faults.append(unknown(f"value of {path}", value, allowed))
         return value

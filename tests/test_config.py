@@ -171,6 +171,15 @@ def test_an_object_that_cannot_play_its_role_is_refused() -> None:
         plugins.create("controller", f"{HERE}:no_role", {})
 
 
+def test_off_is_a_word_where_it_is_a_choice(tmp_path: Path) -> None:
+    assert config.load(["painter"], ["gate.rule=off"]).tree["gate"]["rule"] == "off"
+    own = tmp_path / "own.yaml"
+    own.write_text("base: painter\ngate: {rule: off}\npolicy: {crop: off}\n")
+    tree = config.load([str(own)]).tree
+    assert (tree["gate"]["rule"], tree["policy"]["crop"]) == ("off", False)
+    assert "'better'" in faults_of("gate.rule=bettr")[0]
+
+
 def test_the_policy_is_checked_against_its_own_signature() -> None:
     assert "policy.crp" in faults_of("policy.crp=true")[0]
 
