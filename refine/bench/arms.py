@@ -116,7 +116,7 @@ def resolve(
 
     ``held_out``: rewards of the base that no arm may use; they only measure.
     """
-    base = config.load(names, overrides).tree
+    base = forgetful(config.load(names, overrides).tree)
     faults = [unknown("reward to hold out", name, base["rewards"]) for name in held_out if name not in base["rewards"]]
     mute: Tree = {"rewards": dict.fromkeys(held_out)}
     made = []
@@ -127,12 +127,17 @@ def resolve(
             continue
         try:
             layers = [base, *(presets.read(name) for name in arm.get("presets", ())), arm.get("config", {}), mute]
-            made.append(Arm(label, arm.get("about", ""), config.check(trees.merge(layers)).tree, where))
+            made.append(Arm(label, arm.get("about", ""), forgetful(config.check(trees.merge(layers)).tree), where))
         except ConfigError as error:
             faults += [f"arm {label}: {fault}" for fault in error.faults]
     if faults:
         raise ConfigError(faults)
     return base, made
+
+
+def forgetful(tree: Tree) -> Tree:
+    """The tree with a controller that remembers no picture: what one arm has looked at would cost the next one nothing."""
+    return tree | ({"controller": {**tree["controller"], "remember": 0}} if "remember" in tree["controller"] else {})
 
 
 def informed(arm: Arm, prompts: Sequence[str]) -> Tree:
@@ -154,7 +159,8 @@ def steering(tree: Tree, base: Tree) -> frozenset[str]:
         return frozenset()
     policy, gate = policy_of(tree), Gate(**config.arguments(Gate, tree["gate"]))
     rule = policy.gated(gate).rule
-    several = max(len(policy.strengths) * policy.seeds, policy.redraws) > 1
+    tries = {"inpaint": len(policy.strengths) * policy.seeds, "redraw": policy.redraws}
+    several = max(count for route, count in tries.items() if policy.route in ("auto", route)) > 1
     decide = rule in ("better", "reward") or (rule == "off" and several)
     rewards = {f"reward:{name}" for name, node in base["rewards"].items() if decide and node in tree["rewards"].values()}
     used = {node["use"] for node in (tree["controller"], tree["policy"], *tree["rewards"].values())}

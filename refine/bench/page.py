@@ -57,6 +57,7 @@ def section(where: Path, table: Table, budget: int) -> Html:
         element("h2", table.set),
         element("p", f"{tables.count(table)}. Change against the unrefined picture, mean [95 % CI].", class_="note"),
         overview(table),
+        element("p", same, class_="note") if (same := tables.twins(table)) else None,
         *(element("div", plot, class_="plot") for plot in pictures if plot is not None),
         gallery(where, table),
         element("h3", "What it cost, per picture"),

@@ -167,14 +167,13 @@ def wins(table: Table) -> Html:
         x = left + side * (row + 0.5)
         shapes.append(text(name, x, top - 10, "start", transform=f"rotate(-38 {x:g} {top - 10})"))
         for column, cell in enumerate(cells[row]):
-            shapes.append(cell_of(cell, left + side * column, y, side))
+            if cell is not None:
+                shapes.append(cell_of(cell, left + side * column, y, side))
     return svg(height, f"{table.set}: {metric.title}, how often the row beats the column (%)", *shapes)
 
 
-def cell_of(cell: Interval | None, x: float, y: float, side: float) -> Html | None:
+def cell_of(cell: Interval, x: float, y: float, side: float) -> Html:
     """One square: green where the row wins, red where it loses, pale where the interval holds one half."""
-    if cell is None:
-        return None
     open_ = cell.low <= 0.5 <= cell.high
     fill = "#8a8b90" if cell.estimate == 0.5 else "#2b8a3e" if cell.estimate > 0.5 else "#d9480f"
     strength = 0.12 if open_ else 0.2 + abs(cell.estimate - 0.5)

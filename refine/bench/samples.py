@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,7 @@ def truth(sample: Sample) -> Truth | None:
     return None
 
 
+@lru_cache(maxsize=512)
 def damaged(seed: int) -> Damaged:
     """A damaged render with at least one fault; a scene that shows none is drawn again from the same generator."""
     rng = np.random.default_rng(seed)

@@ -124,7 +124,7 @@ def table(
     rows = {
         metric.name: adjusted([row(arm, metric, samples, kept[arm.name], values, plan) for arm in others])
         for metric in shown
-        if len({s.id for s, base in zip(samples, values[plan.baseline, metric.name], strict=True) if math.isfinite(base)}) >= 2
+        if len(by_prompt(values[plan.baseline, metric.name][:, None], samples)) >= 2
     }
     shown = tuple(metric for metric in shown if metric.name in rows)
     costs = tuple(spent(arm, kept[arm.name], calls) for arm in arms)
@@ -148,10 +148,9 @@ def row(
     arm: Arm, metric: Metric, samples: Sequence[Sample], lines: Sequence[Line], values: Mapping[tuple[str, str], Floats], plan: Plan
 ) -> Row:
     """One comparison; its Holm value is filled in by ``adjusted``."""
-    table = np.stack([values[plan.baseline, metric.name], values[arm.name, metric.name]], 1)
-    there = np.isfinite(table[:, 0])
-    pairs = statistics.group_means(table[there], [sample.id for sample, kept in zip(samples, there, strict=True) if kept])
-    used = [line for line, kept in zip(lines, there, strict=True) if kept]
+    both = np.stack([values[plan.baseline, metric.name], values[arm.name, metric.name]], 1)
+    pairs = by_prompt(both, samples)
+    used = [line for line, kept in zip(lines, np.isfinite(both[:, 0]).tolist(), strict=True) if kept]
     gains = (pairs[:, 1] - pairs[:, 0]) * (1 if metric.higher_is_better else -1)
     positive = bool((pairs[:, 0] > 0).all())
     return Row(
@@ -171,6 +170,12 @@ def row(
         p_holm=math.nan,
         steered=metric.source in steering(arm.tree, plan.base),
     )
+
+
+def by_prompt(pairs: Floats, samples: Sequence[Sample]) -> Floats:
+    """(samples, k) to (prompts, k): rows that hold a NaN are left out, the others are averaged over the seeds of their prompt."""
+    there = np.flatnonzero(np.isfinite(pairs).all(axis=1))
+    return statistics.group_means(pairs[there], [samples[index].id for index in there])
 
 
 def adjusted(rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -207,15 +212,13 @@ def spent(arm: Arm, lines: Sequence[Line], calls: Mapping[str, float | None]) ->
 def win_matrix(table: Table, metric: Metric) -> list[list[Interval | None]]:
     """Row beats column: the share of prompts with a difference where the row's arm is better; None on the diagonal."""
     arms = [cost.arm for cost in table.costs]
-    ids = [sample.id for sample in table.samples]
     sign = 1 if metric.higher_is_better else -1
 
     def against(one: str, other: str) -> Interval | None:
         if one == other:
             return None
         pairs = np.stack([table.values[other, metric.name], table.values[one, metric.name]], 1)
-        there = np.isfinite(pairs).all(1).tolist()
-        means = statistics.group_means(pairs[there], [name for name, kept in zip(ids, there, strict=True) if kept])
+        means = by_prompt(pairs, table.samples)
         return statistics.win_rate(sign * (means[:, 1] - means[:, 0]))
 
     return [[against(one, other) for other in arms] for one in arms]
@@ -227,8 +230,7 @@ def by_category(table: Table, metric: Metric, arm: str) -> dict[str, tuple[int, 
     for category in sorted({sample.category for sample in table.samples} - {""}):
         chosen = [index for index, sample in enumerate(table.samples) if sample.category == category]
         pairs = np.stack([table.values[name, metric.name][chosen] for name in (table.baseline, arm)], 1)
-        there = np.isfinite(pairs).all(1).tolist()
-        means = statistics.group_means(pairs[there], [table.samples[i].id for i, kept in zip(chosen, there, strict=True) if kept])
+        means = by_prompt(pairs, [table.samples[index] for index in chosen])
         found[category] = (len(means), statistics.bootstrap(means) if len(means) > 1 else None)
     return found
 
@@ -246,10 +248,8 @@ def over_compute(table: Table, arm: str, most: int) -> list[tuple[int, Interval]
     made = []
     for point in points:
         reached = [_reached(steps, point, end) for steps, end in zip(table.curves[arm], final, strict=True)]
-        pairs = np.stack([base, np.array(reached, np.float64)], 1)
-        pairs[:, 1] = np.where(np.isfinite(pairs[:, 1]), pairs[:, 1], base)
-        there = np.isfinite(base).tolist()
-        means = statistics.group_means(pairs[there], [sample.id for sample, kept in zip(table.samples, there, strict=True) if kept])
+        now = np.where(np.isfinite(reached), reached, base)
+        means = by_prompt(np.stack([base, now], 1), table.samples)
         made.append((int(point), statistics.bootstrap(means, resamples=2_000, method="percentile")))
     return made
 

@@ -53,6 +53,8 @@ def markdown(title: str, plan: Plan, tables: Sequence[Table], budget: int) -> st
     for table in tables:
         parts += [f"## {table.set}: {count(table)}", "Change against the unrefined picture, mean [95 % CI]."]
         parts += [grid(*overview(table)), "What it cost, per picture:", grid(COST_HEADS, [cost_row(cost) for cost in table.costs])]
+        if same := twins(table):
+            parts.append(same)
         for metric in table.metrics:
             body = [detail(row, metric) for row in table.rows[metric.name]]
             parts += [f"### {table.set}: {metric.title} ({better(metric)})", grid(DETAIL_HEADS, body)]
@@ -76,6 +78,15 @@ def count(table: Table) -> str:
     prompts = len({sample.id for sample in table.samples})
     out = f", {table.left_out} left out (not finished by every arm, or failed unrefined)" if table.left_out else ""
     return f"{prompts} prompts, {len(table.samples)} pictures per arm{out}"
+
+
+def twins(table: Table) -> str:
+    """A warning where arms have the same numbers on every picture: what they change was not in use. Empty without."""
+    groups: dict[tuple[bytes, ...], list[str]] = {}
+    for cost in table.costs:
+        groups.setdefault(tuple(table.values[cost.arm, metric.name].tobytes() for metric in table.metrics), []).append(cost.arm)
+    same = [" = ".join(names) for names in groups.values() if len(names) > 1]
+    return f"Equal on every picture (what these arms change made no difference here): {'; '.join(same)}." if same else ""
 
 
 def better(metric: Metric) -> str:

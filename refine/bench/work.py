@@ -22,7 +22,7 @@ from refine.engine import Engine, batches
 from refine.evals.judge import Judge
 from refine.isolation import Failure, isolated
 from refine.stilllife.oracle import compare, distance
-from refine.types import Critique, Generator, Image, Record, Reward
+from refine.types import Controller, Critique, Generator, Image, Record, Reward
 
 Load = Callable[[Arm, Sequence[str]], Engine]  # an arm, and the prompts that an oracle may be told
 Say = Callable[[str], None]
@@ -40,10 +40,14 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Ruler:
-    """What measures: the judge (None where no set can be judged) and every reward of the base configuration, by name."""
+    """What measures: the judge (None where no set can be judged), and every reward and the controller of the base configuration.
+
+    controller: None where the arm's own is that one, so that its critiques serve.
+    """
 
     judge: Judge | None
     rewards: Mapping[str, Reward]
+    controller: Controller | None
 
 
 def tables(plan: Plan) -> dict[str, tuple[Metric, ...]]:
@@ -91,7 +95,9 @@ def execute(where: Path, plan: Plan, todo: Sequence[tuple[str, int]], load: Load
             engine = load(arm, [sample.prompt for sample in plan.sets[name]])
             budget = dataclasses.replace(engine.budget, evaluations=evaluations)
             began = time.monotonic()
-            outcomes = attempt(dataclasses.replace(engine, budget=budget), batch, columns[name], ruler)
+            own = arm.tree["controller"] == plan.base["controller"]
+            measure = dataclasses.replace(ruler, controller=None) if own else ruler
+            outcomes = attempt(dataclasses.replace(engine, budget=budget), batch, columns[name], measure)
             for sample, (line, image) in zip(batch, outcomes, strict=True):
                 if sample in missing:
                     folder.save(where, arm.name, sample, line, image, rank)
@@ -132,9 +138,10 @@ def refine(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], r
         "calls": {name: round(clock.pictures[name] / len(batch), 4) for name in sorted(clock.pictures)},
     }
     curves = walked(records, truths, columns[0], ruler, models.generator)
+    critiques = ruler.controller.inspect(finals) if ruler.controller else [record.best.critique for record in records]
     return [
-        (line(record, row | {"controller": record.best.critique.area}) | {"curve": curve} | shared, record.best.image)
-        for record, row, curve in zip(records, rows, curves, strict=True)
+        (line(record, row | {"controller": critique.area}) | {"curve": curve} | shared, record.best.image)
+        for record, row, critique, curve in zip(records, rows, critiques, curves, strict=True)
     ]
 
 

@@ -112,7 +112,7 @@ def workshop(plan: Plan) -> tuple[Callable[[Arm, Sequence[str]], Engine], Ruler]
         return runner.make_engine(tree, Models(generator, controller, chosen, reviser))
 
     judged = any(metric.source == "judge" for metrics in work.tables(plan).values() for metric in metrics)
-    return load, Ruler(Judge.from_pretrained() if judged else None, rewards)
+    return load, Ruler(Judge.from_pretrained() if judged else None, rewards, base.controller)
 
 
 def _name(kind: str, node: Tree) -> str:
