@@ -63,7 +63,7 @@ def _finding(item: Json, shown: tuple[int, int], size: tuple[int, int], conventi
     if box is None:
         return f"{phrase}: its box lies outside the image or has no inside"
     named = first_text(item, "category").lower()
-    category = next((one for one in CATEGORIES if named.startswith(one)), None)
+    category = next((one for one in CATEGORIES if named.startswith(one[:6])), None)  # "structural" is meant as well
     return Finding(box, phrase, first_text(item, *REASON), category, _score(item))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 Json = dict[str, Any]
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(strict=False)  # models break lines within strings
 
 
 def objects(text: str, keys: Collection[str]) -> list[Json] | None:
@@ -16,6 +16,7 @@ def objects(text: str, keys: Collection[str]) -> list[Json] | None:
     ``[]`` or an object around an empty list gives an empty list, a text without JSON None. What is cut off before its end is left out. An
     object that has none of the keys and no lists is returned too: whoever asked knows what to say of it.
     """
+    text = text.rpartition("</think>")[2]  # what a model thinks before it answers is no answer
     found: list[Json] = []
     answered = False
     at = 0

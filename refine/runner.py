@@ -43,8 +43,9 @@ def check_torchvision() -> None:
 def make(kind: str, node: dict[str, Any]) -> Any:
     """The plugin of a checked node, and the plugins within it; its device ``auto`` becomes the accelerator where there is one."""
     use = node["use"]
-    known = plugins.schema(plugins.find(kind, use))
-    given = arguments(plugins.find(kind, use), {key: value for key, value in node.items() if key != "use"})
+    found = plugins.find(kind, use)
+    known = plugins.schema(found)
+    given = arguments(found, {key: value for key, value in node.items() if key != "use"})
     for name, value in given.items():
         if value is not None and (role := hints.plugged(known[name].hint)):
             given[name] = {key: make(role[0], one) for key, one in value.items()} if role[1] else make(role[0], value)
