@@ -33,8 +33,8 @@ Read = Callable[[str], str]
 class Towers:
     """A ``CLIPModel`` and its tokenizer as two functions, from images and from prompts to unit vectors.
 
-    ``see`` makes an image (3, side, side) normalised pixels; ``read`` makes a prompt the text that ``tokenizer`` is given. A prompt that was
-    read and an image that was seen (recognised by its pixels) are not encoded again, as long as they are among the last few hundred.
+    ``see`` makes an image (3, side, side) normalised pixels; ``read`` makes a prompt the text that ``tokenizer`` is given. A prompt that
+    was read and an image that was seen (recognised by its pixels) are not encoded again, as long as they are among the last hundreds.
     """
 
     def __init__(

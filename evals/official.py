@@ -66,10 +66,9 @@ class Official:
         batch_size: int = 16,
         device: str = "cpu",
         offline: bool = False,
-        worker: Path = WORKER,
     ) -> None:
         self.name, self.batch_size = name, batch_size
-        self._worker = Worker(interpreter(reward, python), worker, reward, timeout, offline)
+        self._worker = Worker(interpreter(reward, python), reward, timeout, offline)
         told = self._worker.ask({"reward": reward, "device": device, "options": dict(options)}, "protocol", dict)
         self.protocol: dict[str, Any] = {"model": reward, "backend": "official", "device": device, **told}
 
@@ -94,12 +93,12 @@ class Official:
 class Worker:
     """A subprocess that answers each line of JSON with one line."""
 
-    def __init__(self, python: Path, script: Path, reward: str, timeout: float, offline: bool) -> None:
+    def __init__(self, python: Path, reward: str, timeout: float, offline: bool) -> None:
         self.reward, self.timeout = reward, timeout
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         # -I: neither our PYTHONPATH nor the script's own folder, whose modules are named like others' packages, is searched.
         self._process = subprocess.Popen(
-            [python, "-I", script],
+            [python, "-I", WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -109,11 +108,11 @@ class Worker:
 
     def ask(self, request: Mapping[str, Any], key: str, kind: type) -> Any:
         """The answer's value under ``key``, of that kind. After any failure the process is gone."""
-        late = threading.Event()
+        late, process = threading.Event(), self._process
 
-        def give_up() -> None:
+        def give_up() -> None:  # holds no reference to us: a worker ends with the last one
             late.set()
-            self._process.kill()
+            process.kill()
 
         clock = threading.Timer(self.timeout, give_up)
         clock.daemon = True
