@@ -28,7 +28,7 @@ from refine.overlap import Overlap, overlap, rouge_l, union
 from refine.types import Critique, Mask
 
 UNTOUCHED = "none"  # the condition of a picture as it is
-EXACT = 5_000  # rows up to which the interval is corrected for bias and skew, which takes time in their square
+EXACT = 5_000  # rows up to which the interval is corrected for bias and skew, which takes time in their square and matters little beyond
 Floats = npt.NDArray[np.float64]
 
 
@@ -146,9 +146,19 @@ def localisation(counts: Sequence[Overlap]) -> dict[str, Interval]:
     """Every measure with its 95 % bootstrap interval over pictures; empty for no picture."""
     if not counts:
         return {}
-    table = np.array([(one.both, one.predicted, one.true, one.pixels) for one in counts], np.float64)
     singles = {name: interval([of(one) for one in counts]) for name, of in PER_PICTURE.items()}
-    return singles | {name: interval(table, of) for name, of in POOLED.items()}
+    return singles | {name: interval(_table(counts), of) for name, of in POOLED.items()}
+
+
+def estimates(counts: Sequence[Overlap]) -> dict[str, float]:
+    """Every measure without its interval; needs one picture at least."""
+    singles = {name: float(np.mean([of(one) for one in counts])) for name, of in PER_PICTURE.items()}
+    return singles | {name: float(of(_table(counts))) for name, of in POOLED.items()}
+
+
+def _table(counts: Sequence[Overlap]) -> Floats:
+    """(n, 4): both, predicted, true, pixels."""
+    return np.array([(one.both, one.predicted, one.true, one.pixels) for one in counts], np.float64)
 
 
 def finds_nothing(one: Overlap) -> Overlap:
@@ -222,4 +232,6 @@ def interval(values: npt.ArrayLike, statistic: Statistic = mean) -> Interval:
     rows = rows[:, None] if rows.ndim == 1 else rows
     if len(rows) == 1:
         return Interval(float(statistic(rows)), float("nan"), float("nan"))
-    return bootstrap(rows, statistic, method="bca" if len(rows) <= EXACT else "percentile")
+    if len(rows) <= EXACT:
+        return bootstrap(rows, statistic)
+    return bootstrap(rows, statistic, method="percentile", resamples=2_000)

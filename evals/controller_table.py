@@ -88,14 +88,10 @@ def _localisation(report: Report) -> str:
     if not counts:
         return ""
     names = (*PER_PICTURE, *POOLED)
-    arms = {
-        MEASURED: counts,
-        "finds nothing (floor)": [controller.finds_nothing(one) for one in counts],
-        "marks everything (floor)": [controller.marks_everything(one) for one in counts],
-    }
-    body = [
-        [name, str(len(arm)), *(percent(value) for value in controller.localisation(arm).values()), "", ""] for name, arm in arms.items()
-    ]
+    body = [[MEASURED, str(len(counts)), *map(percent, controller.localisation(counts).values()), "", ""]]
+    for name, floor in (("finds nothing (floor)", controller.finds_nothing), ("marks everything (floor)", controller.marks_everything)):
+        scored = controller.estimates([floor(one) for one in counts])
+        body.append([name, str(len(counts)), *(f"{100 * value:.2f}" for value in scored.values()), "", ""])
     body += _published(report.dataset, names, tuple(PER_PICTURE))
     empty = sum(one.true == 0 for one in counts)
     note = f"\n\n{empty} of the pictures have an empty truth." if empty else ""

@@ -77,7 +77,10 @@ def _precisions(scores: Floats, fake: Bools, weights: Floats) -> Floats:
 
 
 def mean_accuracy(generators: Sequence[Detection], seed: int = 0, resamples: int = 10_000) -> Interval:
-    """Plain mean over generators, however many pictures each has; 95 % bootstrap within each of them."""
+    """Plain mean over generators, however many pictures each has; 95 % bootstrap within each of them.
+
+    Real pictures that generators share are drawn for each of them apart, so the interval is a little too narrow where there are any.
+    """
     rng = np.random.default_rng(seed)
     drawn = np.mean([rng.binomial(one.images, one.accuracy.estimate, resamples) / one.images for one in generators], axis=0)
     low, high = np.quantile(drawn, (0.025, 0.975))

@@ -94,6 +94,7 @@ def test_the_order_of_pictures_does_not_matter(counts: list[tuple[int, int, int,
     assert found["F1"].estimate == pytest.approx((2 / 6 + 1 + 0 + 4 / 8) / 4)
     assert found["pooled F1"].estimate == pytest.approx(2 * 6 / (12 + 14))
     assert found["pooled IoU"].estimate == pytest.approx(6 / (12 + 14 - 6))
+    assert controller.estimates([Overlap(*one) for one in counts]) == pytest.approx({name: one.estimate for name, one in found.items()})
 
 
 def test_a_mean_has_an_interval_and_a_single_picture_has_none() -> None:

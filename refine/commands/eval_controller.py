@@ -13,7 +13,7 @@ from refine.errors import InputError
 from refine.evals.controller import UNTOUCHED
 from refine.evals.datasets.catalogue import open_dataset
 from refine.evals.perturb import parse
-from refine.evals.sentences import MeanPooling
+from refine.evals.sentences import PUBLISHED, MeanPooling
 from refine.evaluation import Work
 from refine.trees import Tree
 
@@ -47,6 +47,8 @@ def execute(args: Namespace) -> None:
         with display.counter("pictures", work.total, finished, errors) as advance, runner.enough_memory(work.batch):
             evaluation.run(out, work, controller, encoder, advance)
     about = [f"controller: {described(config.tree['controller'])}", f"conditions: {', '.join(str(one or UNTOUCHED) for one in conditions)}"]
+    if asked["encoder"]:
+        about.append(f"sentence encoder: {asked['encoder']} (the paper's is {PUBLISHED})")
     screen = display.console()
     screen.print(display.safe(evaluation.publish(out, dataset, work, about)), soft_wrap=True)
     screen.print(f"per picture: {out / evaluation.CSV}\ntable: {out / evaluation.TABLE}", soft_wrap=True)
