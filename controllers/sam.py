@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import SamModel, SamProcessor
@@ -30,7 +30,7 @@ class SamSegmenter:
         source: str | Path = "facebook/sam-vit-huge",
         *,
         device: str | None = None,
-        dtype: str | None = None,
+        dtype: Literal["float32", "bfloat16", "float16"] | None = None,
         least: float = 0.02,
         batch_size: int = 32,
     ) -> SamSegmenter:

@@ -70,16 +70,15 @@ class Endpoint:
     def _answer(self, client: httpx2.Client, question: Question) -> str:
         body = {"model": self.model, "messages": messages(question), "max_tokens": self.max_tokens, "temperature": 0} | dict(self.extra)
         request = {name: value for name, value in body.items() if value is not None}
-        for attempt in range(self.retries + 1):
-            reply = self._exchange(client, request)
-            if isinstance(reply, str):
-                return reply
-            pause = max(reply.wait, self.pause * 2**attempt * random.uniform(0.5, 1.0))
-            if not reply.again or reply.wait > LONGEST_WAIT or attempt == self.retries:
-                break
-            time.sleep(min(pause, LONGEST_WAIT))
-        tries = f" (tried {attempt + 1} times)" if attempt else ""
-        raise AnswerError(f"{self._place()} {reply.reason}{tries}.{' ' + reply.advice if reply.advice else ''}")
+        tried = 1
+        while not isinstance(reply := self._exchange(client, request), str):
+            if not reply.again or reply.wait > LONGEST_WAIT or tried > self.retries:
+                tries = f" (tried {tried} times)" if tried > 1 else ""
+                raise AnswerError(f"{self._place()} {reply.reason}{tries}. {reply.advice}".rstrip())
+            pause = self.pause * 2 ** (tried - 1) * random.uniform(0.5, 1.0)  # jitter: many askers must not come back together
+            time.sleep(min(max(reply.wait, pause), LONGEST_WAIT))
+            tried += 1
+        return reply
 
     def _exchange(self, client: httpx2.Client, request: Mapping[str, Any]) -> str | Failure:
         """One request: the answer's text, or why there is none."""

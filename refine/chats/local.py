@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from transformers import (
@@ -22,6 +22,8 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from refine.errors import CheckpointError, ConfigError, InputError
 from refine.types import Question
+
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class LocalChat:
@@ -48,7 +50,7 @@ class LocalChat:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, *, device: str | None = None, dtype: str | None = None, max_tokens: int = 512, batch_size: int = 4
+        cls, source: str | Path, *, device: str | None = None, dtype: Precision | None = None, max_tokens: int = 512, batch_size: int = 4
     ) -> LocalChat:
         """Load a folder or a hub name. dtype None: bfloat16 on an accelerator, float32 elsewhere. Raises CheckpointError."""
         where = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
