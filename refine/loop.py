@@ -64,7 +64,7 @@ def run(
             asked = [(walk, next_trial(walk, turn, policy, models, purse)) for walk, purse in zip(waiting, purses, strict=True)]
             proposals = stages.propose([trial for _, trial in asked if trial], models, observe, turn + 1)
             for walk, (trial, options) in zip([walk for walk, trial in asked if trial], proposals, strict=True):
-                settle(walk, trial, options, gate)
+                settle(walk, trial, options, policy, gate)
         for walk in open_walks:
             if walk.attempts:
                 walk.rounds, walk.attempts = (*walk.rounds, Round(turn, critiques[id(walk)], tuple(walk.attempts))), []
@@ -93,7 +93,7 @@ def next_trial(walk: Walk, turn: int, policy: Policy, models: Models, purse: int
     return trial
 
 
-def settle(walk: Walk, trial: Trial, options: Sequence[Candidate], gate: Gate) -> None:
+def settle(walk: Walk, trial: Trial, options: Sequence[Candidate], policy: Policy, gate: Gate) -> None:
     """Judge the candidates, keep the best accepted one (or the old pixels), and write down all of it."""
     before, mask = trial.before, trial.where.touched if trial.where else None
     verdicts, kept = gate.choose(walk.first, before, options, mask)
@@ -101,7 +101,7 @@ def settle(walk: Walk, trial: Trial, options: Sequence[Candidate], gate: Gate) -
     walk.spent += trial.cost
     walk.attempts.append(Attempt(trial.action, tuple(options), verdicts, kept, mask, proof))
     if kept is not None:
-        walk.best = options[kept]
+        walk.best, walk.queue = options[kept], policy.left(options[kept], walk.queue)
 
 
 def finish(walk: Walk, policy: Policy, models: Models, last: str, seconds: float) -> Record:

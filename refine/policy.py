@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import floor
 from typing import Literal, get_args
@@ -158,6 +159,12 @@ class Policy:
         if self.route == "redraw" or (self.route == "auto" and (wide or losing >= REJECTED_BEFORE_REDRAW)):
             return (None,)
         return tuple(faults)
+
+    def left(self, best: Candidate, queue: Sequence[Region | None]) -> list[Region | None]:
+        """What is still to be repaired in a new best image: a fault that the controller no longer sees there cannot shrink any more."""
+        if self.masks != "found" or not self.restore:
+            return list(queue)
+        return [region for region in queue if region is None or regions.heat_in(best.critique.heat, region.mask) > 0]
 
     def cheaper(self, best: Candidate, target: Region | None) -> list[Region | None]:
         """What to do instead of a repair that is too dear: ``auto`` repairs regions where it cannot draw again."""

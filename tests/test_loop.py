@@ -16,7 +16,7 @@ from refine.reviser import TemplateReviser
 from refine.seeds import derive
 from refine.stages import Event, Models
 from refine.types import Inpaint, Record, Redraw
-from tests.toys import Gloom, Painter, Smoothness, Spotter, picture, scratched
+from tests.toys import Fickle, Gloom, Painter, Smoothness, Spotter, picture, scratched
 
 BOXES = [(5, 5, 17, 15), (40, 20, 70, 40), (70, 0, 80, 8)]
 GATE = Gate(noise={"smoothness": 0.0})
@@ -164,6 +164,17 @@ def test_without_crop_the_whole_image_is_repainted_and_pixels_are_kept_all_the_s
         assert {option.box for option in attempt.candidates} == {(0, 0, 160, 96)}
         assert not any(option.crop_scores for option in attempt.candidates)
         assert attempt.kept_pixels_sha256
+
+
+def test_a_fault_that_went_with_another_is_not_repaired() -> None:
+    """A controller may change its mind about the rest of the picture. What it no longer sees could only be rejected."""
+    target = picture(0)
+    damaged = scratched(target, BOXES)
+    party = replace(models(), controller=Fickle(Spotter(target), damaged))
+    [record] = loop.run(["x"], [3], models=party, policy=POLICY, gate=GATE)
+    assert len(POLICY.faults(record.first.critique)) == 3
+    assert len(record.rounds) == 1 and len(record.rounds[0].attempts) == 1
+    assert record.stop_reason == "clean" and record.evaluations == 10 + 8 + 6 + 4
 
 
 def test_candidates_are_strengths_times_seeds() -> None:

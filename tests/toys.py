@@ -101,6 +101,18 @@ class Spotter:
 
 
 @dataclass
+class Fickle:
+    """Sees what ``spotter`` sees in one picture, and nothing in any other."""
+
+    spotter: Spotter
+    picture: Image
+
+    def inspect(self, images: Sequence[Image]) -> list[Critique]:
+        known = [np.array_equal(np.asarray(image), np.asarray(self.picture)) for image in images]
+        return [self.spotter.inspect([image])[0] if same else Critique(image.size) for image, same in zip(images, known, strict=True)]
+
+
+@dataclass
 class Smoothness:
     """Minus the mean step between neighbouring pixels, in grey levels: black boxes and noise cost."""
 
