@@ -131,7 +131,8 @@ def main() -> None:
         print(f"{name:15} {spent.clock:8.1f} s, {per_second:7.3f} tokens/s; processor {spent.processor:8.1f} s", end="")
         print(estimated if spent is found.original else "")
     clock, processor = found.original.clock / found.ours.clock, found.original.processor / found.ours.processor
-    print(f"ratio           {clock:8.1f} by the clock, {processor:.1f} of the processor (bar {BAR:g}: {'met' if clock >= BAR else 'missed'})")
+    verdict = "met" if clock >= BAR else "missed"
+    print(f"ratio           {clock:8.1f} by the clock, {processor:.1f} of the processor (bar {BAR:g}: {verdict})")
     print(f"same ids        {found.equal} of {found.compared} compared")
 
 

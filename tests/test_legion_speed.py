@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from benchmarks import legion_speed
 from legion_parts import picture, tiny
+
+from benchmarks import legion_speed
 
 
 def test_both_ways_are_measured_on_the_same_answer() -> None:
