@@ -133,6 +133,20 @@ def test_crc32c_is_the_published_one() -> None:
     assert tfrecord.crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, B.4
 
 
+def test_records_of_another_writer_are_read(tmp_path: Path) -> None:
+    # One Example {filename: b"test/a.png", artifact_score: 0.25, n: [1, 300]}, written by the package tfrecord 1.14.6.
+    path = tmp_path / "test.tfrecord"
+    path.write_bytes(
+        bytes.fromhex(
+            "4800000000000000fe92489d0a460a1a0a0e61727469666163745f73636f7265120812060a040000803e0a0c0a016e12071a050a0301ac02"
+            "0a1a0a0866696c656e616d65120e0a0c0a0a746573742f612e706e67df37edec"
+        )
+    )
+    (slot,) = tfrecord.slots(path)
+    payload = tfrecord.payload(path, slot)
+    assert payload is not None and tfrecord.features(payload)["filename"] == b"test/a.png"
+
+
 def test_richhf_maps_are_brought_to_the_picture(tmp_path: Path) -> None:
     whole = made.example({"filename": b"test/a.png", "artifact_score": 0.25, "artifact_map": made.heat_map((0, 0, 256, 512))})
     flat = made.example({"filename": b"test/b.png", "artifact_map": made.heat_map((0, 0, 0, 0))})
