@@ -40,7 +40,8 @@ class YoloFinder:
         try:
             from ultralytics import YOLO
         except ImportError as error:
-            raise MissingDependency("ultralytics", "controller 'yolo'") from error
+            missing = (error.name or "ultralytics").partition(".")[0]  # it brings torchvision, and does not start without it
+            raise MissingDependency(missing, "controller 'yolo'") from error
         return cls(YOLO(str(Path(source).expanduser())), labels=labels, threshold=threshold, device=device)
 
     def inspect(self, images: Sequence[Image]) -> list[Critique]:

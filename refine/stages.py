@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from refine import regions, repair
+from refine.adapters import as_controller
 from refine.errors import ConfigError, InputError
 from refine.gate import is_flat
 from refine.policy import Budget, Policy
@@ -29,13 +30,19 @@ from refine.types import (
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Who does the work. ``truth`` knows the real faults; only a benchmark has it, and only the policy ``oracle-mask`` asks it."""
+    """Who does the work. ``truth`` knows the real faults; only a benchmark has it, and only the policy ``oracle-mask`` asks it.
+
+    A function from an image to masks may stand for the controller (see ``refine.adapters``).
+    """
 
     generator: Generator
     controller: Controller
     rewards: tuple[Reward, ...]
     reviser: Reviser
     truth: Controller | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "controller", as_controller(self.controller))
 
 
 @dataclass(frozen=True, slots=True)

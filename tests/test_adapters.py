@@ -9,12 +9,14 @@ import PIL.Image
 import pytest
 import torch
 
-from refine import config, plugins, runner
+from refine import config, loop, plugins, runner
 from refine.adapters import MaskController, as_controller, as_grader, takes_an_image
 from refine.errors import ConfigError, InputError
+from refine.loop import Models
+from refine.reviser import TemplateReviser
 from refine.stilllife.oracle import Blind
 from refine.types import Image, Region
-from tests.toys import picture
+from tests.toys import Painter, Smoothness, Spotter, picture
 
 HERE = __name__
 MASK = np.zeros((48, 80), np.bool_)
@@ -109,6 +111,20 @@ def test_a_function_is_named_in_a_configuration_and_its_settings_are_checked() -
 def test_makers_and_bare_functions_both_work(use: str) -> None:
     made = plugins.create("controller", f"{HERE}:{use}", {})
     assert made.inspect([picture(0)])[0].size == (80, 48)
+
+
+def test_a_function_stands_for_the_controller_in_the_loop() -> None:
+    target = picture(4)
+    spotter = Spotter(target)
+
+    def find(image: Image) -> list[Any]:
+        return [region.mask for region in spotter.inspect([image])[0].regions]
+
+    models = Models(Painter(target, [(8, 8, 24, 24)]), find, (Smoothness(),), TemplateReviser())  # type: ignore[arg-type]
+    [record] = loop.run(["a smooth picture"], [1], models=models)
+    assert record.first.critique.area > 0.05
+    assert record.stop_reason == "clean"
+    assert record.best.critique.area == 0
 
 
 def test_grades_are_probabilities() -> None:
