@@ -156,4 +156,6 @@ def _tokenizer(source: str, size: int, local_files_only: bool) -> CLIPTokenizer:
         return openai_tokenizer()
     with reading(f"the tokenizer of {source}"):
         words: CLIPTokenizer = CLIPTokenizer.from_pretrained(source, local_files_only=local_files_only)
+    if len(words) != size:  # without its files it comes up empty, and says nothing
+        raise CheckpointError(f"{source} has a text tower of {size} tokens and a tokenizer of {len(words)}. Put its tokenizer files there.")
     return words

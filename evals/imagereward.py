@@ -21,9 +21,8 @@ from refine.errors import CheckpointError
 from refine.evals.backends import IMAGEREWARD_FILE as FILE
 from refine.evals.backends import vocabulary
 from refine.evals.batching import FeatureCache, content, in_batches
-from refine.evals.checkpoints import count_layers, load_strict, locate, need, precision, read_state, unfilled
+from refine.evals.checkpoints import count_layers, download, load_strict, locate, need, precision, read_state, unfilled
 from refine.evals.checks import check_pairs
-from refine.evals.hub import explain
 from refine.evals.preprocess import centre_crop, square_side
 from refine.types import Image
 
@@ -210,14 +209,8 @@ def token_ids(tokenizer: BertTokenizer, prompts: Sequence[str], length: int = LE
 
 def bert_tokenizer(source: str | Path, *, local_files_only: bool = False) -> BertTokenizer:
     """From a ``vocab.txt`` (or a folder that holds one), or a hub id."""
-    file = vocabulary(source)
-    if file is not None:
-        return BertTokenizer(vocab={word: k for k, word in enumerate(Path(file).read_text(encoding="utf-8").splitlines())})
-    try:
-        words: BertTokenizer = BertTokenizer.from_pretrained(str(source), local_files_only=local_files_only)
-        return words
-    except (OSError, ValueError) as error:
-        raise CheckpointError(explain(str(source), "vocab.txt", error)) from error
+    file = vocabulary(source) or download(str(source), "vocab.txt", local_files_only=local_files_only)
+    return BertTokenizer(vocab={word: k for k, word in enumerate(Path(file).read_text(encoding="utf-8").splitlines())})
 
 
 def from_state(state: Mapping[str, Tensor], vision_heads: int, text_heads: int) -> ImageRewardModel:
