@@ -62,7 +62,7 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
 # What a class may inherit from: contracts, errors, plain data, and what the host libraries demand.
 BASES = re.compile(
     r"Protocol|Exception|\w*Error|UnknownName|MissingDependency|Enum|StrEnum|NamedTuple|TypedDict|Generic|Module|Dataset"
-    r"|PreTrainedModel|PreTrainedConfig|PretrainedConfig|ProcessorMixin|ConfigMixin|DiffusionPipeline|ModularPipelineBlocks|HTMLParser"
+    r"|PreTrainedModel|PreTrainedConfig|PretrainedConfig|ProcessorMixin|ConfigMixin|DiffusionPipeline|ImagePipelineOutput|ModularPipelineBlocks|HTMLParser"
 )
 
 
