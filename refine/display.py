@@ -69,15 +69,17 @@ def progress(total: int, finished: int, quiet: Console) -> Iterator[tuple[Callab
 
 @contextmanager
 def counter(what: str, total: int, finished: int, quiet: Console) -> Iterator[Callable[[int], None]]:
-    """A callback that is told how many more are done: a bar, or a line each time where there is no terminal."""
+    """A callback that is told how many more are done: a bar, or a line per hundredth of the whole where there is no terminal."""
     bars = Progress(*BAR, console=quiet, disable=not quiet.is_terminal)
     with bars:
         task = bars.add_task(what, total=total, completed=finished)
 
         def advance(count: int) -> None:
+            before = bars.tasks[0].completed
             bars.advance(task, count)
-            if not quiet.is_terminal:
-                quiet.print(f"{what}: {bars.tasks[0].completed:g} of {total}")
+            after = bars.tasks[0].completed
+            if not quiet.is_terminal and 100 * after // total > 100 * before // total:
+                quiet.print(f"{what}: {after:g} of {total}")
 
         yield advance
 
