@@ -140,7 +140,8 @@ class Gate:
 
 def floor(first: Scores, before: Scores) -> dict[str, float]:
     """Per reward, the better of two images; not a number where one of them has none."""
-    return {name: float(np.maximum(first.get(name, np.nan), score)) for name, score in before.items()}
+    known = {name: first.get(name, np.nan) for name in before}
+    return {name: float(np.maximum(known[name], score)) if np.isfinite(known[name]) else np.nan for name, score in before.items()}
 
 
 def drops(kind: str, before: Scores, after: Scores) -> dict[str, float]:

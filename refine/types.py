@@ -54,7 +54,7 @@ class Critique:
         """(H, W) float32 in [0, 1]: per pixel, the highest score of a region that covers it."""
         heat = np.zeros((self.size[1], self.size[0]), np.float32)
         for region in self.regions:
-            np.maximum(heat, region.mask * np.float32(region.score), out=heat)
+            np.maximum(heat, np.float32(region.score), out=heat, where=region.mask)
         return heat
 
     @property
