@@ -29,7 +29,6 @@ from refine.types import Record
 
 now = time.process_time if runner.accelerator() == "cpu" else time.perf_counter
 CALLS = {"draw": "draw", "inpaint": "repaint", "inspect": "inspect", "score": "score"}  # method: stage
-TURNS = 2
 
 
 @dataclass(slots=True)
@@ -65,6 +64,7 @@ class Lap:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = common.parser(__doc__)
     parser.set_defaults(n=16)
+    parser.add_argument("--turns", type=int, default=2, help="how often each way takes its turn (default 2)")
     parser.add_argument("--memory", type=int, nargs="+", metavar="N", help="measure peak memory on N images instead")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -73,22 +73,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         return common.report("memory of refine run --preset painter", rows, args.out / "loop-memory.csv")
     chosen = common.settings(args)
     engine = runner.make_engine(chosen.tree, runner.load_models(chosen))
-    common.report(f"the loop on {args.n} images, {TURNS} turns", speed(engine, args.n, args.seed0), args.out / "loop.csv")
+    common.report(f"the loop on {args.n} images, {args.turns} turns", speed(engine, args.n, args.seed0, args.turns), args.out / "loop.csv")
 
 
-def speed(engine: Engine, n: int, seed0: int) -> list[tuple[str, str]]:
-    """Lockstep (all ``n`` at once) against one by one, in turns; the first turn of each warms up and is not counted."""
+def speed(engine: Engine, n: int, seed0: int, turns: int) -> list[tuple[str, str]]:
+    """Lockstep (all ``n`` at once) against one by one, in turns; one image before them warms up."""
     laps = {n: Lap(), 1: Lap()}
     prompts = [common.scene_and_prompt(seed, False)[1] for seed in range(seed0, seed0 + n)]
-    for turn in range(TURNS + 1):
+    walk(engine, prompts[:1], seed0, 1, Lap().seconds)
+    for turn in range(turns):
         for size, lap in laps.items():
             began = now()
-            seconds: defaultdict[str, float] = defaultdict(float)
-            walk(engine, prompts, seed0 + turn * n, size, seconds)
-            if turn:
-                lap.total.append(now() - began)
-                for stage, spent in seconds.items():
-                    lap.seconds[stage] += spent
+            walk(engine, prompts, seed0 + turn * n, size, lap.seconds)
+            lap.total.append(now() - began)
     together, alone = laps[n], laps[1]
     own = 1 - sum(together.seconds.values()) / sum(together.total)
     ratio = np.median(np.array(alone.total) / np.array(together.total))

@@ -109,7 +109,7 @@ def test_half_written_rows_are_dropped(tmp_path: Path) -> None:
 
 
 def test_every_second_of_the_loop_is_a_models_or_its_own(bench: common.Bench) -> None:
-    rows = dict(loop.speed(Engine(bench.models, bench.policy, bench.gate, Budget(rounds=1)), 2, SEEDS[0]))
+    rows = dict(loop.speed(Engine(bench.models, bench.policy, bench.gate, Budget(rounds=1)), 2, SEEDS[0], 1))
     shares = [float(text.removesuffix(" %")) for name, text in rows.items() if "share" in name]
     assert len(shares) == 5 and all(share >= 0 for share in shares)
     assert sum(shares) == pytest.approx(100, abs=0.3)
