@@ -6,8 +6,8 @@
 The original keeps nothing between two tokens: CLIP looks at the image again, and the language model reads the whole prompt and all that
 was said again. Ours looks once, reads once, and feeds one token a step. The model has the prompt length of the published one (739
 positions, 576 of them image patches) at a twentieth of its size: 356 million weights in CLIP and the language model; SAM, which both run
-once per image after the answer, is left tiny and out of the times. Other work on the machine comes and goes: ours is timed again after
-every quarter of the original's run (the median counts), and processor time, which others cannot take, stands beside the clock's.
+once per image after the answer, is left tiny and out of the times. Other work on the machine comes and goes: ours is timed before,
+halfway and after the original's run (the median counts), and processor time, which others cannot take, stands beside the clock's.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def measure(model: LegionModel, prompt: Tensor, pixels: Tensor, count: int, posi
         theirs.append(spent)
         equal += token == answer[place]
         print(f"\roriginal: {number} of {len(places)} tokens, {sum(s.clock for s in theirs):.0f} s", end="", file=sys.stderr, flush=True)
-        if number % max(1, len(places) // 4) == 0:
+        if number in (len(places) // 2, len(places)):
             ours.append(timed(lambda: our_answer(model, prompt, pixels, count))[1])
     print(file=sys.stderr)
     share = count / len(places)

@@ -81,13 +81,16 @@ class Plan:
 def plan(source: str | Path, **parts: Unpack[Parts]) -> Plan:
     """Read the headers of a published checkpoint and decide what becomes of each tensor. Raises CheckpointError, naming the module."""
     place = locate(source)
-    folders = [place if place.is_dir() else place.parent, *([locate(parts["base"])] if parts.get("base") else [])]
+    base = parts.get("base")
+    folders = [place if place.is_dir() else place.parent, *([locate(base)] if base else [])]
     stated = next((settings(folder) for folder in folders if (folder / "config.json").exists()), {})
     if stated.get("model_type") == LegionConfig.model_type:
         raise CheckpointError(f"{source} is in refine's own layout already. Use it as it is: controller.source={source}.")
     seen = Census()
     for extra in (*(folders[1:]), parts.get("sam"), place, parts.get("detector")):
-        for file, header in shapes(locate(extra)).items() if extra else ():
+        if extra is None:
+            continue
+        for file, header in shapes(locate(extra)).items():
             for key, value in header.items():
                 seen.add(file, key, value)
     tower = _tower(seen, stated, parts.get("clip"))
@@ -126,7 +129,9 @@ def load_original(
 def build(made: Plan, **how: Any) -> LegionModel:
     """Carry a plan out in memory. how: ``dtype`` and what else ``PreTrainedModel.from_pretrained`` takes."""
     how["dtype"] = how.get("dtype") or made.config.dtype
-    return LegionModel.from_pretrained(None, config=made.config, state_dict=dict(made.tensors()), **how).eval()
+    model: LegionModel = LegionModel.from_pretrained(None, config=made.config, state_dict=dict(made.tensors()), **how)
+    model.eval()
+    return model
 
 
 def _tower(seen: Census, stated: Mapping[str, Any], given: str | Path | None) -> Path | None:

@@ -139,7 +139,7 @@ def _take(model: LegionModel, rows: Sequence[_Row], state: Tensor) -> Tensor:
     """Pick the next token of each row; a state that predicts [SEG] is kept."""
     logits = model.llm.lm_head(state).float()
     # The choice is made on the logits themselves: after the softmax two that differ in their last digit can be equal.
-    tokens = logits.argmax(-1)
+    tokens: Tensor = logits.argmax(-1)
     values = torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0]
     for row, token, value, kept in zip(rows, tokens.tolist(), values.tolist(), state, strict=True):
         if row.done:
