@@ -67,7 +67,7 @@ def raw(status: int, body: str, kind: str = "application/json", **headers: str) 
 
 
 def hangs(handler: Handler) -> None:
-    time.sleep(0.8)
+    time.sleep(1.2)
 
 
 def trickles(handler: Handler) -> None:
