@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FEATURES = ("mask", "seg", "phrase", "area", "fake")
 FILE = "calibration.json"
+OPERATING_POINT = 0.5
 LEAST_IMAGES = 20  # of each sort
 _EDGE = 1e-4  # probabilities are kept this far from 0 and 1
 
@@ -138,10 +139,10 @@ def peak(calibration: Calibration, one: Observed) -> float:
 def figures(calibration: Calibration, observed: Sequence[Observed]) -> dict[str, float]:
     """Shares in [0, 1]: clean images kept clean, faulty images found faulty, findings above 0.5 that are real; and the counts."""
     clean, faulty = [one for one in observed if not one.faulty], [one for one in observed if one.faulty]
-    told = [real for one in observed for e, real in zip(one.evidence, one.real, strict=True) if calibration.score(e) >= 0.5]
+    told = [real for one in observed for e, real in zip(one.evidence, one.real, strict=True) if calibration.score(e) >= OPERATING_POINT]
     return {
-        "clean kept clean": _mean([peak(calibration, one) < 0.5 for one in clean]),
-        "faulty found": _mean([peak(calibration, one) >= 0.5 for one in faulty]),
+        "clean kept clean": _mean([peak(calibration, one) < OPERATING_POINT for one in clean]),
+        "faulty found": _mean([peak(calibration, one) >= OPERATING_POINT for one in faulty]),
         "findings real": _mean(told),
         "clean images": len(clean),
         "faulty images": len(faulty),
