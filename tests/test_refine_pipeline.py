@@ -46,7 +46,7 @@ def draw(pipe: Any, seed: int = 5) -> Any:
 def test_a_round_trip_changes_no_bit(family: str, tmp_path: Path) -> None:
     build(family).save_pretrained(tmp_path / "stock")
     # The base is loaded like any user's: weights that were never in a file lie otherwise in memory, which changes a sum's last bit.
-    made = RefinePipeline.from_pipe(DiffusionPipeline.from_pretrained(tmp_path / "stock"), **NODES)
+    made = RefinePipeline.from_pipe(DiffusionPipeline.from_pretrained(str(tmp_path / "stock")), **NODES)
     before = draw(made)
     made.save_pretrained(tmp_path / "a")
     shutil.move(tmp_path / "a", tmp_path / "b")  # a folder may be moved
@@ -111,6 +111,7 @@ def test_the_source_is_left_as_it_is(dtype: torch.dtype) -> None:
     draw(made)
     assert fingerprint(pipe) == before
     assert made.base is pipe
+    assert RefinePipeline.from_pipe(made, **NODES).base is pipe, "around another one, its base is shared"
 
 
 def test_what_is_asked_reaches_the_base(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Refiner:
                 from an image and its prompt to a number
     reviser, policy, gate, budget   objects, or nodes as in a configuration: ``budget={"rounds": 3}``
     batch       images in lockstep. What is in a batch decides its bytes, so equal results need an equal batch
-    device      for what is made from a node; "auto" is the accelerator where there is one
+    device      of what is made from a node; None is the pipeline's, "auto" the accelerator where there is one
 
     Raises ConfigError, with every fault, before any weights load.
     """
@@ -49,8 +49,9 @@ class Refiner:
         gate: Any = None,
         budget: Any = None,
         batch: int = 8,
-        device: str = "auto",
+        device: str | None = None,
     ) -> None:
+        device = device or str(getattr(pipe, "_execution_device", "auto"))
         spec = Spec(controller, rewards, reviser, policy or {}, gate or {}, budget or {}, batch, device)
         self._given = _generator_from_node(pipe, device) if is_node(pipe) else pipe
         self._engine: Engine = make_engine(generator(self._given), spec)
@@ -178,7 +179,7 @@ class Refiner:
 
 def is_pipeline(given: Any) -> bool:
     """True for what looks like a pipeline of diffusers."""
-    return hasattr(given, "components") and hasattr(given, "scheduler")
+    return callable(given) and hasattr(given, "components")
 
 
 def generator(pipe: Any, **settings: Any) -> Generator:

@@ -71,7 +71,7 @@ class RefinePipeline(DiffusionPipeline):  # type: ignore[misc]
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir() and "base" not in arguments:
             inner = {name: arguments.pop(name) for name in FOR_BASE if name in arguments}
-            arguments["base"] = DiffusionPipeline.from_pretrained(folder / "base", **inner)
+            arguments["base"] = DiffusionPipeline.from_pretrained(str(folder / "base"), **inner)
         with quiet():  # a pipeline within a pipeline makes diffusers doubt its type
             made: Self = super().from_pretrained(str(pretrained_model_name_or_path), **arguments)
         return made
@@ -79,7 +79,7 @@ class RefinePipeline(DiffusionPipeline):  # type: ignore[misc]
     @classmethod
     def from_pipe(cls, pipeline: Any, **settings: Any) -> Self:
         """Around a loaded pipeline, which stays as it is: nothing is cast, hooked or copied. ``settings`` as for the constructor."""
-        return cls(pipeline, **settings)
+        return cls(pipeline.base if isinstance(pipeline, RefinePipeline) else pipeline, **settings)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **arguments: Any) -> None:
         """Write a folder that can be moved. Raises ConfigError where the controller or a reward is an object: it has no configuration."""
@@ -116,7 +116,6 @@ class RefinePipeline(DiffusionPipeline):  # type: ignore[misc]
                 gate=spec.gate,
                 budget=spec.budget,
                 batch=spec.batch,
-                device=str(getattr(self.base, "_execution_device", self.base.device)),
             )
         return self._refiner
 
