@@ -22,18 +22,22 @@ class Shy:
 
 
 class Flawed:
-    """The painter, but a repaint of a prompt with ``word`` in it is black, or (``breaks``) an error."""
+    """The painter, but a repaint of a prompt with ``word`` in it is black, or (``breaks``) an error.
+
+    draws: drawings of such a prompt are black as well.
+    """
 
     native_size, grid = Painter.native_size, Painter.grid
 
-    def __init__(self, word: str = "cube", breaks: bool = False) -> None:
-        self._painter, self._word, self._breaks = Painter(skill=1.0), word, breaks
+    def __init__(self, word: str = "cube", breaks: bool = False, draws: bool = False) -> None:
+        self._painter, self._word, self._breaks, self._draws = Painter(skill=1.0), word, breaks, draws
 
     def fits(self, prompt: str) -> tuple[str, str]:
         return self._painter.fits(prompt)
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], negative_prompts: Sequence[str] | None = None) -> list[Image]:
-        return self._painter.draw(prompts, seeds, negative_prompts)
+        hit = [self._draws and self._word in prompt for prompt in prompts]
+        return darkened(self._painter.draw(prompts, seeds, negative_prompts), hit)
 
     def cost(self, strength: float | None = None) -> int:
         return 1
@@ -42,5 +46,8 @@ class Flawed:
         hit = [self._word in job.prompt for job in jobs]
         if self._breaks and any(hit):
             raise ValueError("the decoder gave up")
-        painted = self._painter.inpaint(jobs)
-        return [PIL.Image.new("RGB", image.size) if bad else image for bad, image in zip(hit, painted, strict=True)]
+        return darkened(self._painter.inpaint(jobs), hit)
+
+
+def darkened(images: Sequence[Image], hit: Sequence[bool]) -> list[Image]:
+    return [PIL.Image.new("RGB", image.size) if bad else image for bad, image in zip(hit, images, strict=True)]

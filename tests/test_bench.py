@@ -256,6 +256,7 @@ ours: black
 arms:
   first: {config: {budget: {rounds: 0}}}
   black: {config: {generator: {use: "bench_parts:Flawed"}, policy: {use: paper-inpaint, wording: user}}}
+  dark: {config: {generator: {use: "bench_parts:Flawed", draws: true}, budget: {rounds: 0}}}
   broken: {config: {generator: {use: "bench_parts:Flawed", breaks: true}, policy: {use: paper-inpaint, wording: user}}}
 """
 
@@ -273,12 +274,15 @@ def test_failures_black_pictures_and_missing_numbers_are_counted(tmp_path: Path,
     assert 0 < cubes < 8 > spheres > 0
     assert costs["broken"].failed == cubes, "one bad picture costs itself, not its batch"
     assert costs["black"].blank == 0, "a blank candidate is not accepted, whatever the rule"
+    assert costs["dark"].blank == cubes
     shy = {row.arm: row for row in table.rows["reward:shy"]}
     assert shy["black"].pictures == 8 - spheres, "where the unrefined picture has no number, nothing can be said"
     area = {row.arm: row for row in table.rows["area"]}
     assert (area["broken"].n, area["broken"].failed) == (8, cubes)
-    both = zip(table.samples, table.values["first", "area"], table.values["broken", "area"], strict=True)
-    assert all(before == after for sample, before, after in both if "cube" in sample.prompt), "a failure is zero gain"
+    assert (area["dark"].n, area["dark"].failed) == (8, cubes)
+    for name in ("broken", "dark"):
+        both = zip(table.samples, table.values["first", "area"], table.values[name, "area"], strict=True)
+        assert all(before == after for sample, before, after in both if "cube" in sample.prompt), "a lost picture is zero gain"
     assert "the decoder gave up" in (out / "rows.csv").read_text()
     assert "failed: no picture" in page.gallery(out, dataclasses.replace(table, ours="broken")).text
 

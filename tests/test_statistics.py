@@ -72,6 +72,14 @@ def test_changes_by_hand() -> None:
     assert statistics.relative_change(np.zeros((2, 2))) == 0.0
 
 
+def test_seeds_of_one_prompt_are_averaged() -> None:
+    rows = np.array([[1.0, 2.0], [5.0, 6.0], [3.0, 4.0]])
+    assert statistics.group_means(rows, ["b", "a", "b"]).tolist() == [[2.0, 3.0], [5.0, 6.0]]
+    doubled = statistics.group_means(np.repeat(skewed(), 3, axis=0), [str(i // 3) for i in range(180)])
+    ours, plain = bootstrap(doubled), bootstrap(skewed())
+    assert (ours.low, ours.high) == pytest.approx((plain.low, plain.high)), "copies of a sample must not narrow the interval"
+
+
 def test_wilson_agrees_with_scipy() -> None:
     for hits, n in [(0, 10), (3, 10), (10, 10), (255, 256)]:
         reference = stats.binomtest(hits, n).proportion_ci(method="wilson")

@@ -1,8 +1,9 @@
 """From ledgers to paired comparisons: every arm against the baseline, sample by sample.
 
 Rules, so that no arm can look better than it is:
-- a sample that an arm failed on, or whose score is not a number, counts as the baseline's value: zero gain. Both are counted.
-- a sample that the baseline itself lacks (not finished, failed, or not a number) says nothing and leaves the table for all arms.
+- a sample that an arm failed on or left blank (one flat colour: a judge may find nothing wrong with it), or whose score is not a number,
+  counts as the baseline's value: zero gain. All are counted.
+- a sample that the baseline itself lacks (not finished, failed, blank, or not a number) says nothing and leaves the table for all arms.
 - a sample that some arm has not finished yet leaves the table for all arms of the set.
 - the unit is the prompt: seeds of one prompt are averaged before anything is resampled.
 - p-values are adjusted for the number of arms (Holm), per set and metric.
@@ -37,7 +38,8 @@ class Row:
     """One arm against the baseline by one metric, in the metric's own unit; ``gain`` is arm − baseline (its sign: as measured).
 
     ratio: ratio of means − 1; mean_ratio: mean of ratios − 1 (both None where a baseline is not above 0). wins: share of the prompts
-    with a difference where the arm is better. ``n`` prompts from ``pictures`` samples, ``failed`` and ``nan`` of them at zero gain.
+    with a difference where the arm is better. ``n`` prompts from ``pictures`` samples, of them ``failed`` (or blank) and ``nan`` at zero
+    gain.
     """
 
     arm: str
@@ -113,7 +115,7 @@ def table(
     """The comparisons of one set."""
     arms = plan.arms_of(name)
     lines = {arm.name: [ledgers[arm.name].get((name, sample.key), MISSING) for sample in plan.sets[name]] for arm in arms}
-    whole = [all(lines[arm.name][i] for arm in arms) and "failed" not in lines[plan.baseline][i] for i in range(len(plan.sets[name]))]
+    whole = [all(lines[arm.name][i] for arm in arms) and not lost(lines[plan.baseline][i]) for i in range(len(plan.sets[name]))]
     samples = tuple(sample for sample, there in zip(plan.sets[name], whole, strict=True) if there)
     if len({sample.id for sample in samples}) < 2:
         return None
@@ -132,9 +134,14 @@ def table(
     return Table(name, plan.baseline, plan.ours, samples, len(whole) - len(samples), shown, rows, costs, values, curves)
 
 
+def lost(line: Line) -> bool:
+    """True for a sample without a picture, or with a blank one."""
+    return "failed" in line or bool(line.get("blank"))
+
+
 def value(line: Line, metric: Metric) -> float | None:
-    """The number in a ledger's line; None where it failed, has none, or it is not a number."""
-    found: float | None = line.get("metrics", {}).get(metric.name)
+    """The number in a ledger's line; None where the picture is lost, or it is not a number."""
+    found: float | None = None if lost(line) else line.get("metrics", {}).get(metric.name)
     return found
 
 
@@ -157,8 +164,8 @@ def row(
         arm=arm.name,
         n=len(pairs),
         pictures=len(used),
-        failed=sum("failed" in line for line in used),
-        nan=sum("failed" not in line and value(line, metric) is None for line in used),
+        failed=sum(map(lost, used)),
+        nan=sum(not lost(line) and value(line, metric) is None for line in used),
         baseline=float(pairs[:, 0].mean()),
         mean=float(pairs[:, 1].mean()),
         gain=statistics.bootstrap(pairs),
@@ -174,7 +181,7 @@ def row(
 
 def by_prompt(pairs: Floats, samples: Sequence[Sample]) -> Floats:
     """(samples, k) to (prompts, k): rows that hold a NaN are left out, the others are averaged over the seeds of their prompt."""
-    there = np.flatnonzero(np.isfinite(pairs).all(axis=1))
+    there = np.flatnonzero(np.isfinite(pairs).all(axis=1)).tolist()
     return statistics.group_means(pairs[there], [samples[index].id for index in there])
 
 

@@ -22,7 +22,7 @@ COST_HEADS = (
 )  # fmt: skip
 DETAIL_HEADS = (
     "arm", "baseline → arm", "change [95 % CI]", "ratio of means", "mean of ratios", "better, of those that differ", "p (sign)",
-    "p (Holm)", "n", "pictures", "failed", "not a number",
+    "p (Holm)", "n", "pictures", "failed or blank", "not a number",
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def notes(plan: Plan, budget: int) -> list[str]:
         f"picture, with the arm `{plan.baseline}`. The unit is the prompt; intervals are 95 % BCa bootstrap (10,000 resamples) over "
         "prompts, wins have Wilson's interval, p-values are exact sign tests, adjusted for the number of arms by Holm's method.",
         f"{STEERED} this metric steered the arm, so it proves nothing about it. \\* Holm-adjusted p < 0.05. A sample that an arm failed "
-        "on, or whose score is not a number, counts as the unrefined picture: zero gain.",
+        "on or left blank, or whose score is not a number, counts as the unrefined picture: zero gain.",
     ]
 
 

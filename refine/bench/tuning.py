@@ -122,11 +122,12 @@ def harmless(engine: Engine, cases: Sequence[Case]) -> list[Chance]:
     plans = [repair.plan(action, case.image, policy, models.generator) for case, action in actions]
     jobs = [repair.job(where, action, case.image, WEAK, case.seed) for where, (case, action) in zip(plans, actions, strict=True)]
     painted = models.generator.inpaint(jobs)
-    after = [repair.put_back(where, case.image, new) for where, (case, _), new in zip(plans, actions, painted, strict=True)]
+    after = [repair.put_back(where, case.image, image) for where, (case, _), image in zip(plans, actions, painted, strict=True)]
     before = [case.image for case, _ in actions]
     prompts = [case.prompt for case, _ in actions]
     whole = reward_drops(engine, before, after, prompts)
-    crops = reward_drops(engine, *([i.crop(where.box) for i, where in zip(some, plans, strict=True)] for some in (before, after)), prompts)
+    old, new = ([image.crop(where.box) for image, where in zip(some, plans, strict=True)] for some in (before, after))
+    crops = reward_drops(engine, old, new, prompts)
     critiques = models.controller.inspect(after)
     return [
         Chance(

@@ -13,6 +13,7 @@ from refine import display, images, jobs, presets, prompts, runner, store, trees
 from refine.bench import folder, tuning
 from refine.bench.tables import interval
 from refine.bench.tuning import Fitted, Outcome
+from refine.engine import batches
 from refine.errors import InputError, OutputError
 from refine.evals.statistics import Interval
 from refine.jobs import Job
@@ -39,7 +40,7 @@ def execute(args: Namespace) -> None:
         screen.print(f"reporting on {len(report)} other images")
         after = tuning.tuned(engine, found)
         outcomes = [tuning.outcome(one, cases["report"]) for one in (engine, after)]
-        chances = [chance for part in tuning.batches(cases["report"], engine.batch) for chance in tuning.harmless(engine, part)]
+        chances = [chance for part in batches(cases["report"], engine.batch) for chance in tuning.harmless(engine, part)]
     lines = report_lines(found, outcomes, len(report), [tuning.vetoed(one.gate, chances) for one in (engine, after)], len(chances))
     with store.writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
