@@ -203,6 +203,11 @@ def test_blur_spreads_a_point_by_its_kernel() -> None:
     pixels[4, 5] = 255
     spread = np.asarray(perturb.parse("blur:3")(PIL.Image.fromarray(pixels), 0))[3:6, 4:7, 0]
     assert spread.tolist() == [[16, 32, 16], [32, 64, 32], [16, 32, 16]]
+    pixels[:], pixels[0, 0] = 0, 255
+    corner = np.asarray(perturb.parse("blur:3")(PIL.Image.fromarray(pixels), 0))[..., 0]
+    assert (
+        corner[:2, :2].tolist() == [[64, 32], [32, 16]] and not corner[2:].any() and not corner[:, 2:].any()
+    )  # the edge is not doubled
     assert perturb.kernel(11)[5] == pytest.approx(0.2005654)  # sigma 2 over 11 pixels: 1 / sum of exp(-k² / 8)
     for size in range(3, 33, 2):
         weights = perturb.kernel(size)
