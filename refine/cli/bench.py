@@ -22,7 +22,7 @@ examples:
   refine bench --prompts benchmark/ --n 400                  HPDv2's folder; also DrawBench and ImageReward's benchmark-prompts.json;
                                                              pictures are also written as the set's own tool reads them
   refine bench --out runs/bench/table --resume               go on where it stopped, or with --n 512: more of the same
-  accelerate launch -m refine bench --n 256 --out DIR        several processes or machines that share DIR; same results
+  accelerate launch --multi_gpu -m refine bench --out DIR    several processes or machines that share DIR; same results
 """
 
 
