@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from legion_parts import WORDS, config, picture, tiny
+from legion_parts import WORDS, config, golden, picture, tiny
 
 from refine.controllers.legion.controller import LegionController
 from refine.controllers.legion.generation import Answer, left_pad, respond
@@ -143,6 +143,11 @@ def test_settings_that_cannot_work_are_all_named() -> None:
         LegionController(model, processor, max_new_tokens=0, batch_size=-1)
 
 
+def test_unknown_quantization_is_named(saved: Path) -> None:
+    with pytest.raises(UnknownName, match="Unknown quantization '3bit'"):
+        load(saved, quantize="3bit")
+
+
 def test_packages_that_are_missing_are_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("refine.controllers.legion.loading.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"legion-refine\[quant\]"):
@@ -153,11 +158,13 @@ def test_packages_that_are_missing_are_named(saved: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "kind"), [("8bit", "Linear8bitLt"), ("4bit", "Linear4bit")])
-def test_only_the_layers_of_the_language_model_are_quantized(saved: Path, name: str, kind: str) -> None:
+def test_only_the_layers_of_the_language_model_are_quantized(tmp_path: Path, name: str, kind: str) -> None:
     pytest.importorskip("bitsandbytes")
-    with pytest.raises(UnknownName, match="Unknown quantization"):
-        load(saved, quantize="3bit")
-    model = load(saved, quantize=name, dtype=torch.bfloat16)[0]
+    for part in golden()[:2]:  # its language model is 64 wide, the least that four bits can be packed in
+        part.save_pretrained(tmp_path)
+    model = load(tmp_path, quantize=name, dtype=torch.bfloat16)[0]
     linear = {path: type(module).__name__ for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     assert {path for path, made in linear.items() if made == kind} == {path for path in linear if path.startswith("llm.model.layers.")}
-    assert len(answers([("a cube", 0)], model)[0].ids) > 0
+    with torch.inference_mode():
+        states = model.llm.model(inputs_embeds=torch.randn(1, 3, 64, dtype=torch.bfloat16)).last_hidden_state
+    assert states.shape == (1, 3, 64) and bool(states.isfinite().all())
