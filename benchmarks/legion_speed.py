@@ -1,6 +1,6 @@
 """How fast LEGION answers: the original's way and ours, side by side on one model of random weights.
 
-    python -m benchmarks.legion_speed                  every token of both (minutes to half an hour on two cores)
+    python -m benchmarks.legion_speed                  every token of both (12 minutes on one quiet core)
     python -m benchmarks.legion_speed --positions 16   the original's way at 16 of the positions, its total estimated from their mean
 
 The original keeps nothing between two tokens: CLIP looks at the image again, and the language model reads the whole prompt and all that
