@@ -201,7 +201,7 @@ def generator(pipe: Any, **settings: Any) -> Generator:
         if settings:
             raise
         raise ConfigError(
-            f"{error} Images that a {kind} draws can still be refined with another pipeline: "
+            f"{' '.join(error.faults)} Images that a {kind} draws can still be refined with another pipeline: "
             "Refiner(other_pipe, ...).refine_images(pipe(prompt).images, prompt)."
         ) from error
 
