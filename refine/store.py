@@ -5,6 +5,7 @@ jobs.jsonl     what the run has to do
 ledger.jsonl   append-only: one line per finished image, written last, after the fsynced rename of the item's folder
                (several processes: ledger.<rank>.jsonl each, folded into this one at the end)
 items/<key>/   see refine.record
+rewards.json   per reward, what besides the weights moves its numbers (resize, precision, formula, versions), where it tells
 failures.jsonl append-only: one line per image that failed alone (key, id, error, trace); it is not in the ledger, and --resume tries again
 scores.csv     the ledger as a table
 """
@@ -33,6 +34,7 @@ from refine.types import Candidate, Critique, Record, Redraw
 from refine.versions import versions
 
 RUN, JOBS, LEDGER, ITEMS, SCORES, FAILURES = "run.yaml", "jobs.jsonl", "ledger.jsonl", "items", "scores.csv", "failures.jsonl"
+REWARDS = "rewards.json"
 Line = dict[str, Any]
 
 
@@ -81,7 +83,7 @@ def create(folder: Path, config: Tree, presets: Sequence[str], work: Sequence[Jo
 def unused(folder: Path) -> bool:
     """True for an empty folder, and for a run that ended before its first image was finished."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
-    return names <= {RUN, JOBS, ITEMS} and not any((folder / ITEMS).glob("[!.]*"))
+    return names <= {RUN, JOBS, ITEMS, REWARDS} and not any((folder / ITEMS).glob("[!.]*"))
 
 
 def reopen(folder: Path) -> tuple[Run, list[Job]]:
@@ -105,6 +107,12 @@ def keep_jobs(run: Run, work: Sequence[Job]) -> None:
     """Store what a resumed run has to do now."""
     with writing(run.folder):
         _write(run.folder / JOBS, jobs.dump(work))
+
+
+def keep_protocols(run: Run, protocols: Mapping[str, Mapping[str, Any]]) -> None:
+    """Store how each reward computes its scores: numbers under two protocols must not be compared."""
+    with writing(run.folder):
+        _write(run.folder / REWARDS, json.dumps(protocols, indent=1, sort_keys=True) + "\n")
 
 
 def ledger(folder: Path) -> list[Line]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_rewards import HEADS, MED, PROMPTS, SMALL_VIT, pictures, write
 
+from refine import cli
 from refine.evals.backends import hps, imagereward
 from refine.evals.hps import HPSv2
 from refine.evals.imagereward import ImageReward
@@ -67,3 +68,16 @@ def test_a_score_does_not_depend_on_company_or_history(folder: Path) -> None:
 def test_texts_do_not_depend_on_company_at_all(folder: Path) -> None:
     one, many = (HPSv2.from_pretrained(folder, **HEADS) for _ in range(2))
     assert (one.text_features(PROMPTS[:1])[0] == many.text_features(PROMPTS[::-1])[-1]).all()
+
+
+def test_a_run_keeps_the_protocol_of_its_scores(folder: Path, tmp_path: Path) -> None:
+    image = pictures()[0]
+    image.save(tmp_path / "one.png")
+    settings = [f"rewards.hps.source={folder}", "rewards.hps.antialias=false", "rewards.likeness=null", "controller=blind"]
+    settings += [f"rewards.hps.{key}={n}" for key, n in HEADS.items()]
+    words = ["run", "a red cat", "--images", str(tmp_path / "one.png"), "--preset", "painter"]
+    assert cli.main([*words, *(word for one in settings for word in ("--set", one)), "--out", str(tmp_path / "run")]) == 0
+    kept = json.loads((tmp_path / "run" / "rewards.json").read_text())
+    assert kept["hps"]["resize_antialias"] == "legacy" and kept["hps"]["version"] == "v2.1"
+    score = json.loads((tmp_path / "run" / "ledger.jsonl").read_text().splitlines()[0])["first"]["scores"]["hps"]
+    assert score == pytest.approx(HPSv2.from_pretrained(folder, antialias=False, **HEADS).score([image], ["a red cat"])[0], abs=1e-6)

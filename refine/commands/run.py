@@ -51,6 +51,8 @@ def compute(folder: Path, finished: frozenset[str], place: Shard) -> None:
     shown = errors if place.first else display.console(StringIO())  # one process's progress is enough to look at
     shown.print("loading models" if place.count == 1 else f"loading models; this process has {len(mine)} of {len(work)} images")
     models = runner.load_models(configuration.check(run.config))
+    if place.first:
+        store.keep_protocols(run, {reward.name: dict(getattr(reward, "protocol", {})) for reward in models.rewards})
     before = sum(jobs.key(job, run.config) in finished for job in mine)
     with display.progress(len(mine), before, shown) as (observe, done):
         runner.execute(run, left, models, observe, lambda text: errors.print(display.safe(text)), done)
