@@ -31,7 +31,8 @@ def explain(repo: str, filename: str, error: BaseException) -> str:
     from huggingface_hub import errors
 
     wanted = f"Cannot get {filename} of {repo!r}"
-    by_hand = f"Download it where there is a connection (hf download {repo} {filename}) and give its path."
+    named = f" {filename}" if " " not in filename else ""  # "its files", "the list of files": the whole repository
+    by_hand = f"Download it where there is a connection (hf download {repo}{named}) and give its path."
     chain = list(_causes(error))
 
     def found(*kinds: type[BaseException]) -> bool:

@@ -14,7 +14,8 @@ from refine.types import Image, Mask
 
 def denoiser(pipe: Any) -> Any:
     """The UNet or the transformer."""
-    return pipe.components.get("unet") or pipe.components["transformer"]
+    unet = pipe.components.get("unet")
+    return pipe.components["transformer"] if unet is None else unet
 
 
 def grid(pipe: Any) -> int:
@@ -26,8 +27,8 @@ def grid(pipe: Any) -> int:
 
 
 def native_size(pipe: Any) -> int:
-    """The side in pixels the model was trained at."""
-    cells = getattr(pipe, "default_sample_size", None) or denoiser(pipe).config.sample_size
+    """The side in pixels the model was trained at; 0 where its parts do not say."""
+    cells = getattr(pipe, "default_sample_size", None) or denoiser(pipe).config.get("sample_size") or 0
     cell: int = pipe.vae_scale_factor
     return cell * int(min(cells) if isinstance(cells, Sequence) else cells)
 
@@ -39,16 +40,25 @@ def snap(mask: Mask, cell: int) -> Image:
     return PIL.Image.fromarray(np.kron(blocks, np.ones((cell, cell), np.bool_)).astype(np.uint8) * 255)
 
 
-def budgets(pipe: Any) -> Iterator[tuple[Any, int]]:
+def budgets(pipe: Any, longest: int | None = None) -> Iterator[tuple[Any, int]]:
     """Every tokenizer with the number of tokens, special ones included, that are read of its output.
 
-    CLIP encoders are bound by their position table; the others by the call's ``max_sequence_length``.
+    CLIP encoders are bound by their position table; the others by the call's ``max_sequence_length`` (``longest``, where it is given).
     """
-    longest = _parameters(pipe).get("max_sequence_length")
+    default = _parameters(pipe).get("max_sequence_length")
+    bound = longest or (default.default if default is not None else None)
     for name, part in pipe.components.items():
         if name.startswith("tokenizer") and part is not None:
-            is_clip = type(part).__name__.startswith("CLIP")
-            yield part, part.model_max_length if is_clip or longest is None else min(part.model_max_length, longest.default)
+            reader = getattr(part, "tokenizer", part)  # of a processor
+            is_clip = type(reader).__name__.startswith("CLIP")
+            yield reader, reader.model_max_length if is_clip or bound is None else min(reader.model_max_length, bound)
+
+
+def has_ip_adapter(pipe: Any) -> bool:
+    """True where the denoiser waits for a picture's embedding beside the text's. diffusers does not repeat it for a batch."""
+    network = denoiser(pipe)
+    loaded = type(getattr(network, "encoder_hid_proj", None)).__name__
+    return loaded == "MultiIPAdapterImageProjection" or network.config.get("encoder_hid_dim_type") == "ip_image_proj"
 
 
 def readable(words: Sequence[str], tokenizer: Any, limit: int) -> int:
@@ -61,18 +71,18 @@ def readable(words: Sequence[str], tokenizer: Any, limit: int) -> int:
     return low
 
 
-def is_guided(pipe: Any, guidance: Mapping[str, float]) -> bool:
-    """True where each step evaluates the denoiser with and without the prompt."""
+def is_guided(pipe: Any, guidance: Mapping[str, float], above: float = 1.0) -> bool:
+    """True where each step evaluates the denoiser with and without the prompt. ``above``: the scale from which on it does."""
     if "true_cfg_scale" in guidance:
-        return guidance["true_cfg_scale"] > 1
-    is_distilled = denoiser(pipe).config.get("time_cond_proj_dim") is not None or "negative_prompt" not in _parameters(pipe)
-    return guidance.get("guidance_scale", 0) > 1 and not is_distilled
+        return guidance["true_cfg_scale"] > above
+    is_distilled = denoiser(pipe).config.get("time_cond_proj_dim") is not None or bool(pipe.config.get("is_distilled"))
+    return guidance.get("guidance_scale", 0) > above and not is_distilled
 
 
 def steps_walked(pipe: Any, steps: int, strength: float) -> int:
-    """Steps of an inpainting call: UNet families round their number down, the transformer families up."""
-    if "unet" in pipe.components:
-        return min(int(steps * strength), steps)
+    """Steps of an inpainting call: UNet families and those of the blend round their number down, the transformer families up."""
+    if "unet" in pipe.components or "strength" not in _parameters(pipe):
+        return max(1, min(int(steps * strength), steps))
     return steps - int(max(steps - min(steps * strength, steps), 0))
 
 

@@ -4,6 +4,7 @@ generator, controller, reviser, policy   {use: plugin, ...its own arguments}; th
 rewards                                  {name: {use: plugin, ...}}; ``use`` is the name itself where it is left out; null removes one
 gate, budget                             the fields of refine.gate.Gate and refine.policy.Budget
 batch, device                            images in lockstep · auto, cpu, cuda, ... for every plugin that takes a device
+residency                                all: every model stays on the accelerator · stage: only the one that works (refine.device)
 
 An argument that is a plugin itself holds a node of its own, and one that is a mapping of plugins holds names and nodes as ``rewards`` does:
 controller: {use: union, members: {legion: {source: PATH}, hands: {use: my_module:find_hands}}}
@@ -22,13 +23,14 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from refine import embedded, hints, plugins, presets
+from refine.device import Where
 from refine.errors import CheckpointError, ConfigError, RefineError, unknown
 from refine.gate import Gate
 from refine.policy import Budget
 from refine.trees import ROLES, Tree, merge, parse_override
 
 PARTS: Mapping[str, Callable[..., Any]] = {"gate": Gate, "budget": Budget}
-TOP: Mapping[str, tuple[Any, Any]] = {"batch": (int, 8), "device": (str, "auto")}
+TOP: Mapping[str, tuple[Any, Any]] = {"batch": (int, 8), "device": (str, "auto"), "residency": (Where, "all")}
 KEYS = (*ROLES, "rewards", *PARTS, *TOP)
 FALLBACK: Mapping[str, str] = {"reviser": "template", "policy": "auto"}
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from refine import hints, images, jobs, plugins, shards, store
 from refine.config import PARTS, Config, arguments
+from refine.device import hosting
 from refine.engine import Engine, batches
 from refine.errors import InputError, RefineError
 from refine.images import Picture
@@ -68,8 +69,9 @@ def load_models(config: Config) -> Models:
     """Every model that the configuration names."""
     _without_bars()
     tree = config.tree
-    rewards = tuple(make("reward", node) for node in tree["rewards"].values())
-    return Models(make("generator", tree["generator"]), load_controller(config), rewards, make("reviser", tree["reviser"]))
+    host = hosting(tree["residency"], accelerator() if tree["device"] == "auto" else tree["device"])
+    rewards = tuple(host(make("reward", node)) for node in tree["rewards"].values())
+    return Models(host(make("generator", tree["generator"])), host(load_controller(config)), rewards, make("reviser", tree["reviser"]))
 
 
 def load_controller(config: Config) -> Controller:

@@ -27,6 +27,7 @@ NOUNS = ("refine.types", "refine.errors", "refine.seeds", "refine.regions", "ref
 METHOD = tuple(f"refine.{name}" for name in ("gate", "policy", "policies", "repair", "reviser", "stages", "loop"))
 SETTINGS = tuple(f"refine.{name}" for name in ("trees", "presets", "hints", "embedded", "plugins", "config", "versions"))
 FILES = tuple(f"refine.{name}" for name in ("images", "metadata", "synthetic", "prompts", "jobs", "overlay", "record", "durable", "store"))
+DEMANDS = tuple(f"refine.{name}" for name in ("device", "sizes", "memory", "machine", "needs"))
 MODELS = ("refine.controllers", "refine.generators", "refine.evals")
 TOP = tuple(f"refine.{name}" for name in ("__main__", "cli", "commands", "display", "evaluation", "runner", "pipeline", "ui"))
 ENGINE = ("refine.engine", "refine.shards")
@@ -47,10 +48,11 @@ ARROWS: dict[str, tuple[str, ...] | None] = {
     "refine.rewriter": (*NOUNS, "refine.reviser", "refine.chats"),
     "refine.stilllife": NOUNS,
     **dict.fromkeys(METHOD, (*NOUNS, *METHOD)),
-    **dict.fromkeys(MODELS, (*NOUNS, "refine.stilllife", "refine.training", "refine.trunk", "refine.embedded")),
+    **dict.fromkeys(MODELS, (*NOUNS, "refine.stilllife", "refine.training", "refine.trunk", "refine.embedded", "refine.device")),
     "refine.evals.datasets": (*NOUNS, "refine.stilllife", "refine.images"),
-    **dict.fromkeys(SETTINGS, (*NOUNS, *METHOD, *SETTINGS)),
+    **dict.fromkeys(SETTINGS, (*NOUNS, *METHOD, *SETTINGS, "refine.device")),
     **dict.fromkeys(FILES, (*NOUNS, *METHOD, *SETTINGS, *FILES)),
+    **dict.fromkeys(DEMANDS, (*NOUNS, *SETTINGS, *DEMANDS, "refine.runner")),
     "refine.report": (*NOUNS, *METHOD, *FILES),
     "refine.engine": (*NOUNS, *METHOD),
     "refine.isolation": ("refine.errors",),
@@ -136,7 +138,10 @@ def test_imports_follow_the_arrows(name: str) -> None:
     assert not wrong, f"{name} must not import {wrong}; it may import {allowed}"
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if sources()[name].parent == ROOT / "refine" and name not in ("refine.training", "refine.trunk")])
+CORE = [name for name in MODULES if sources()[name].parent == ROOT / "refine" and name not in ("refine.training", "refine.trunk")]
+
+
+@pytest.mark.parametrize("name", CORE)
 def test_core_imports_nothing_heavy(name: str) -> None:
     got = imported(at_module_level(tree(sources()[name])), package_of(name))
     wrong = [other for other in got if other.split(".")[0] in HEAVY and other.split(".")[0] != "scipy"]

@@ -95,8 +95,8 @@ def test_the_given_pipeline_is_left_alone(family: str, dtype: torch.dtype) -> No
     maker.draw(["a cone"], [1])
     maker.inpaint([job(1)])
     assert fingerprint(pipe) == before
-    assert shapes.denoiser(maker._painter) is shapes.denoiser(maker._drawer) is shapes.denoiser(pipe)
-    assert maker._painter.scheduler is not maker._drawer.scheduler is not pipe.scheduler
+    assert shapes.denoiser(maker._painter.view) is shapes.denoiser(maker._drawer.view) is shapes.denoiser(pipe)
+    assert maker._painter.view.scheduler is not maker._drawer.view.scheduler is not pipe.scheduler
 
 
 @families
