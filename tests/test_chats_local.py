@@ -63,6 +63,21 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
         LocalChat.from_pretrained(tiny_chats.reader(tmp_path, template=None), device="cpu")
 
 
+def test_a_tokenizer_without_padding_and_a_template_without_system_turns(tmp_path: Path) -> None:
+    """As LLaMA 3 and Gemma 2 are published."""
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + tiny_chats.TEMPLATE
+    chat = LocalChat.from_pretrained(tiny_chats.reader(tmp_path, template, pad=None), device="cpu", max_tokens=8)
+    told = Question("Why?", system="Be brief.")
+    short, long = Question("Be brief.\n\nWhy?"), Question("What is wrong with this hand?")
+    assert chat.ask([told, long]) == [chat.ask([short])[0], chat.ask([long])[0]]
+
+
+def test_no_thinking_aloud_is_asked_for(tmp_path: Path) -> None:
+    template = "{{ 'quiet' if enable_thinking is false else 'aloud' }}" + tiny_chats.TEMPLATE
+    chat = LocalChat.from_pretrained(tiny_chats.reader(tmp_path, template), device="cpu", max_tokens=1)
+    assert chat._prompt(Question("Why?")).startswith("quiet")
+
+
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=str(tmp_path)):
         LocalChat.from_pretrained(tmp_path, device="cpu")

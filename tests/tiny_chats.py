@@ -25,19 +25,19 @@ TEMPLATE = (
 )
 
 
-def tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
+def tokenizer(template: str | None = TEMPLATE, pad: str | None = "<|pad|>") -> PreTrainedTokenizerFast:
     """One token per byte."""
     bytes_ = Tokenizer(models.BPE(vocab={letter: at for at, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
     bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytes_.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
-        tokenizer_object=bytes_, eos_token="<|im_end|>", pad_token="<|pad|>", additional_special_tokens=SPECIAL, chat_template=template
+        tokenizer_object=bytes_, eos_token="<|im_end|>", pad_token=pad, additional_special_tokens=SPECIAL, chat_template=template
     )
 
 
-def reader(folder: Path, template: str | None = TEMPLATE) -> Path:
+def reader(folder: Path, template: str | None = TEMPLATE, pad: str | None = "<|pad|>") -> Path:
     """A LLaMA that reads."""
-    words = tokenizer(template)
+    words = tokenizer(template, pad)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from jinja2 import TemplateError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -41,6 +43,8 @@ class LocalChat:
         self.sees = self.tokenizer is not processor
         if not (getattr(processor, "chat_template", None) or self.tokenizer.chat_template):
             raise ConfigError("The model has no chat template: it is no chat model. Name its instruction-tuned form (often ...-Instruct).")
+        if self.tokenizer.pad_token_id is None:  # LLaMA's have none; what is padded is masked
+            self.tokenizer.pad_token = self.tokenizer.eos_token
         self.batch_size = batch_size
         stored = model.generation_config
         pad = self.tokenizer.pad_token_id
@@ -80,7 +84,7 @@ class LocalChat:
 
     @torch.inference_mode()
     def _answer(self, questions: Sequence[Question]) -> list[str]:
-        texts = [self.processor.apply_chat_template(_turns(q, self.sees), add_generation_prompt=True, tokenize=False) for q in questions]
+        texts = [self._prompt(question) for question in questions]
         images = [[question.image.convert("RGB")] for question in questions if question.image is not None]
         self.tokenizer.padding_side = "left"
         seen: dict[str, Any] = {"images": images} if images else {}
@@ -90,6 +94,19 @@ class LocalChat:
         ids = self.model.generate(**{name: value for name, value in inputs.items() if name in self._takes}, generation_config=self._how)
         said = ids[:, inputs["input_ids"].shape[1] :]
         return cast("list[str]", self.tokenizer.batch_decode(said, skip_special_tokens=True))
+
+    def _prompt(self, question: Question) -> str:
+        """The conversation in the model's own template. Where that knows no system turn (Gemma 2), its words go before the question."""
+        # A short answer is wanted; templates of models that can think aloud first (Qwen3) read this, others ignore it.
+        settings = {} if self.sees else {"enable_thinking": False}
+        try:
+            turns = _turns(question, self.sees)
+            text = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, **settings)
+        except TemplateError:
+            merged = replace(question, text=f"{question.system}\n\n{question.text}", system="")
+            turns = _turns(merged, self.sees)
+            text = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False, **settings)
+        return cast(str, text)
 
 
 def load_processor(source: str | Path, config: Any) -> Any:
