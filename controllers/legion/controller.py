@@ -54,9 +54,9 @@ class LegionController:
     the same picture again costs nothing. compiled: decode through torch.compile with a cache of fixed length. The first batch of each size
     waits for the compiler: for long runs on a GPU, where a step waits for Python; on a CPU it waits for memory, and nothing is won.
 
-    A region's score is its calibrated probability to be a real fault, and one that is more likely false is no region; without a
-    ``calibration``, the score is the mean sigmoid inside its mask times the probability of its [SEG] token. A [SEG] with an empty mask gives no
-    region; an answer without [SEG] gives a critique without regions.
+    A region's score is its calibrated probability to be a real fault, and one that is more likely false is no region. Without a
+    ``calibration`` the score is the mean sigmoid inside its mask times the probability of its [SEG] token. A [SEG] with an empty mask
+    gives no region; an answer without [SEG] gives a critique without regions.
     """
 
     def __init__(
