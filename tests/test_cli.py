@@ -98,7 +98,8 @@ def test_the_built_in_prompts_are_drawn_and_repaired(capsys: pytest.CaptureFixtu
     lines = store.ledger(folder)
     assert [line["prompt"] for line in lines] == list(DEFAULT_PROMPTS)
     assert all(line["final"]["area"] <= line["first"]["area"] for line in lines)
-    assert {"run.yaml", "jobs.jsonl", "ledger.jsonl", "scores.csv", "report.html", "items"} == {path.name for path in folder.iterdir()}
+    written = {"run.yaml", "jobs.jsonl", "ledger.jsonl", "scores.csv", "rewards.json", "report.html", "items"}
+    assert written == {path.name for path in folder.iterdir()}
     said = capsys.readouterr()
     assert f"report: {folder / 'report.html'}" in said.out
     assert all(f"items/{line['key']}" in said.out for line in lines)
