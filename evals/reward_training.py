@@ -1,7 +1,7 @@
 """Train, export and measure the embedded reward models.
 
-    python -m refine.evals.reward_training hps --out work/train/hps --steps 1600 --seconds 900
-    python -m refine.evals.reward_training imagereward --out work/train/imagereward --steps 1400 --seconds 900
+    python -m refine.evals.reward_training hps --groups 4500 --steps 1150
+    python -m refine.evals.reward_training imagereward --groups 4500 --steps 1000
     python -m refine.evals.reward_training evaluate --weights refine/weights/mini/hps --n 512
 
 A training run resumes where it stopped; when it ends it writes the averaged weights (float16) to ``--weights``.
