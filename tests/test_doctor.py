@@ -12,7 +12,8 @@ from refine import cli, config, device, memory, needs
 from refine.evals import hub
 
 
-def test_doctor_weighs_a_preset_without_a_download(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_weighs_a_preset_without_a_download(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert cli.main(["doctor", "--preset", "sdxl"]) == 0
     said = capsys.readouterr().out
     assert "stabilityai/stable-diffusion-xl-base-1.0" in said and "sequential" in said and "[red]" not in said

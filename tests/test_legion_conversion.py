@@ -271,7 +271,8 @@ def test_what_exists_is_not_overwritten(copy: Path) -> None:
     same(copy)  # an empty folder is as good as none
 
 
-def test_command_says_what_it_found(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_says_what_it_found(copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     arguments = ["convert", "legion", str(copy / "ckpt"), str(copy / "out"), "--clip", str(copy / "clip"), "--sam-decoder-heads", "2"]
     assert cli.main(arguments) == 0
     out = capsys.readouterr().out

@@ -52,7 +52,7 @@ def execute(args: Namespace) -> None:
     screen = display.console()
     for name, value in figures.items():
         screen.print(f"{name:18} {value:g}")
-    screen.print(f"written: {target}")
+    screen.print(f"written: {target}", soft_wrap=True)
 
 
 class Sources:

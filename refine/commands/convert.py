@@ -40,7 +40,7 @@ def execute(args: Namespace) -> None:
         )
     screen = display.console()
     screen.print(display.safe(str(report)))
-    screen.print(display.safe(f"written: {args.out}"))
+    screen.print(display.safe(f"written: {args.out}"), soft_wrap=True)
 
 
 def _numbers(args: Namespace) -> dict[str, float | None]:

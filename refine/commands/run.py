@@ -65,7 +65,7 @@ def conclude(folder: Path) -> None:
     report = write_report(folder)
     screen = display.console()
     screen.print(display.closing_table(store.ledger(folder), folder))
-    screen.print(f"report: {report}")
+    screen.print(f"report: {report}", soft_wrap=True)
     if failed := store.failed(folder):
         errors = "\n".join(f"  - {line['id']}: {line['error']}" for line in failed)
         raise RefineError(
