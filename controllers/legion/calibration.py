@@ -30,6 +30,7 @@ FEATURES = ("mask", "seg", "phrase", "area", "fake")
 FILE = "calibration.json"
 OPERATING_POINT = 0.5
 LEAST_IMAGES = 20  # of each sort
+LEAST_SPREAD = 0.02  # of a feature, in its own units (logarithms)
 _EDGE = 1e-4  # probabilities are kept this far from 0 and 1
 
 Floats = npt.NDArray[np.float64]
@@ -116,7 +117,7 @@ def fit(observed: Sequence[Observed], keep_clean: float = 0.95, l2: float = 1.0)
 def _logistic(rows: Floats, truth: Floats, l2: float) -> tuple[list[float], float]:
     """Weights and bias in the units of ``rows`` (N, F); both kinds weigh the same in sum."""
     mean, std = rows.mean(0), rows.std(0)
-    std[std < 1e-9] = np.inf  # a feature that never changes says nothing
+    std[std < LEAST_SPREAD] = np.inf  # a feature that hardly changes says nothing, and would get an absurd weight
     scaled = (rows - mean) / std
     weight = np.where(truth > 0, 0.5 / truth.sum(), 0.5 / (len(truth) - truth.sum())) * len(truth)
 
