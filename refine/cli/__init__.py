@@ -33,7 +33,7 @@ exit codes:
 """
 
 # In the order of the help. The grammar of a command is refine/cli/NAME.py, its work refine/commands/NAME.py, imported when it runs.
-COMMANDS = ("run", "inspect", "presets", "show", "calibrate", "convert", "bench", "tune", "eval", "parity", "doctor", "fetch")
+COMMANDS = ("run", "inspect", "presets", "show", "compare", "calibrate", "convert", "bench", "tune", "eval", "parity", "doctor", "fetch")
 
 
 def parser() -> ArgumentParser:
