@@ -18,8 +18,9 @@ WORKERS: Mapping[str, str] = {"draw": "generator", "repair": "generator", "inspe
 
 @dataclass(slots=True)
 class Clock:
-    """An observer of the loop: seconds and pictures by worker. One batch each."""
+    """An observer of the loop: seconds and pictures by worker. One batch each. ``now``: the clock that is read."""
 
+    now: Callable[[], float] = time.monotonic
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     pictures: Counter[str] = field(default_factory=Counter)
     began: float = 0.0
@@ -27,9 +28,9 @@ class Clock:
     def __call__(self, event: Event) -> None:
         worker = WORKERS[event.stage]
         if event.done == 0:
-            self.began = time.monotonic()
+            self.began = self.now()
         if event.done == event.total:
-            self.seconds[worker] += time.monotonic() - self.began
+            self.seconds[worker] += self.now() - self.began
             self.pictures[worker] += event.total
 
 

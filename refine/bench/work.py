@@ -16,6 +16,7 @@ from refine.bench import cost, folder, metrics, samples
 from refine.bench.arms import Arm
 from refine.bench.cost import Clock
 from refine.bench.folder import Line, Plan
+from refine.bench.memory import Memory, remembering
 from refine.bench.metrics import Metric
 from refine.bench.samples import Sample, Truth
 from refine.engine import Engine, batches
@@ -86,7 +87,9 @@ def execute(where: Path, plan: Plan, todo: Sequence[tuple[str, int]], load: Load
     evaluations = limit(where)
     finished = {arm.name: folder.ledger(where, arm.name).keys() for arm in plan.arms}
     told: set[str] = set()
+    memory = Memory()
     for done, (name, number) in enumerate(todo, 1):
+        memory.forget()
         batch = plan.sets[name][number * plan.base["batch"] :][: plan.base["batch"]]
         for arm in plan.arms_of(name):
             missing = [sample for sample in batch if (name, sample.key) not in finished[arm.name]]
@@ -97,7 +100,7 @@ def execute(where: Path, plan: Plan, todo: Sequence[tuple[str, int]], load: Load
             began = time.monotonic()
             own = arm.tree["controller"] == plan.base["controller"]
             measure = dataclasses.replace(ruler, controller=None) if own else ruler
-            outcomes = attempt(dataclasses.replace(engine, budget=budget), batch, columns[name], measure)
+            outcomes = attempt(dataclasses.replace(engine, budget=budget), batch, columns[name], measure, memory)
             for sample, (line, image) in zip(batch, outcomes, strict=True):
                 if sample in missing:
                     folder.save(where, arm.name, sample, line, image, rank)
@@ -107,9 +110,9 @@ def execute(where: Path, plan: Plan, todo: Sequence[tuple[str, int]], load: Load
             say(f"batch {done} of {len(todo)}, {name}: {arm.name}, {time.monotonic() - began:.1f} s")
 
 
-def attempt(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], ruler: Ruler) -> list[Outcome]:
+def attempt(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], ruler: Ruler, memory: Memory) -> list[Outcome]:
     """A batch, or where it fails each of its samples alone: one bad picture must not cost the others, and is written down."""
-    outcomes = isolated(batch, lambda part: refine(engine, part, columns, ruler))
+    outcomes = isolated(batch, lambda part: refine(engine, part, columns, ruler, memory))
     return [({"failed": str(outcome)[:300]}, None) if isinstance(outcome, Failure) else outcome for outcome in outcomes]
 
 
@@ -122,12 +125,16 @@ def limit(where: Path) -> int:
 Outcome = tuple[Line, Image | None]
 
 
-def refine(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], ruler: Ruler) -> list[Outcome]:
-    """Run the loop on a batch and measure its final pictures, and by the first metric everything it kept on the way."""
+def refine(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], ruler: Ruler, memory: Memory) -> list[Outcome]:
+    """Run the loop on a batch and measure its final pictures, and by the first metric everything it kept on the way.
+
+    What another arm has computed of the same bytes comes from ``memory``, except where the arm's budget is in seconds.
+    """
     truths = [samples.truth(sample) for sample in batch]
     cleans = tuple(truth.clean for truth in truths if truth)
-    models = dataclasses.replace(engine.models, truth=Known(cleans)) if cleans else engine.models
-    clock = Clock()
+    models = engine.models if engine.budget.seconds is not None else remembering(engine.models, memory)
+    models = dataclasses.replace(models, truth=Known(cleans)) if cleans else models
+    clock = Clock(memory.now)
     given = [truth.image if truth else None for truth in truths]
     prompts, seeds = [sample.prompt for sample in batch], [sample.seed for sample in batch]
     records = dataclasses.replace(engine, models=models).refine(prompts, seeds, given, clock)
