@@ -1,16 +1,18 @@
-"""What the report reads: the finished images of a run folder."""
+"""What the report reads: one finished image of a run folder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import PIL.Image
 
 from refine.errors import InputError
 from refine.record import read_json
-from refine.store import RUN, item_folder, ledger
+from refine.store import ITEMS, RUN, Line, item_folder, ledger
 from refine.types import Image
 
 Json = dict[str, Any]
@@ -18,11 +20,15 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One finished image of the run: its position on the page (from 1), folder and record."""
+    """One finished image: its position on the page (from 1), folder and record.
+
+    ``address``: its folder as the page sees it, with a slash at the end; None where pictures lie inside the page.
+    """
 
     number: int
     folder: Path
     data: Json
+    address: str | None = None
 
     @property
     def attempts(self) -> list[Json]:
@@ -32,18 +38,34 @@ class Item:
     def kept(self) -> int:
         return sum(attempt["kept"] is not None for attempt in self.attempts)
 
+    @property
+    def gate(self) -> Json:
+        """The gate's margins as they were configured; empty for a record without."""
+        gate: Json = self.data.get("config", {}).get("gate", {})
+        return gate
+
     def picture(self, name: str) -> Image:
-        with PIL.Image.open(self.folder / name) as image:
-            return image.convert("RGBA" if image.has_transparency_data else "RGB")
+        """Raises InputError where the file is missing or no image."""
+        try:
+            with PIL.Image.open(self.folder / name) as image:
+                return image.convert("RGBA" if image.has_transparency_data else "RGB")
+        except OSError as error:
+            raise InputError(f"Cannot read {self.folder / name} ({error}). The folder of this run is not whole.") from error
+
+    def link(self, name: str) -> str | None:
+        """The relative address of one of the item's files; None where pictures lie inside the page."""
+        return None if self.address is None else self.address + quote(name)
 
 
-def read_items(run_dir: Path) -> list[Item]:
-    """The finished images of a run, in the order of its prompts."""
+def finished(run_dir: Path) -> list[Line]:
+    """The lines of the finished images. Raises InputError where the folder is not that of a run."""
     if not (run_dir / RUN).is_file():
         raise InputError(f"{run_dir} holds no {RUN}: it is not the folder of a run. Give the folder that refine run wrote.")
-    folders = [item_folder(run_dir, line["key"]) for line in ledger(run_dir)]
-    return [Item(number, folder, read_json(folder)) for number, folder in enumerate(folders, 1)]
+    return ledger(run_dir)
 
 
-def read_config(run_dir: Path) -> str:
-    return (run_dir / RUN).read_text(encoding="utf-8")
+def read_items(run_dir: Path, linked: bool) -> Iterator[Item]:
+    """The finished images of a run, in the order of its prompts, one in memory at a time."""
+    for number, line in enumerate(finished(run_dir), 1):
+        folder = item_folder(run_dir, line["key"])
+        yield Item(number, folder, read_json(folder), f"{ITEMS}/{quote(line['key'])}/" if linked else None)

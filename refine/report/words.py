@@ -11,6 +11,8 @@ STOPS = {
     "budget": "the budget was spent",
     "interrupted": "interrupted between rounds",
 }
+OUTCOMES = {"accepted": "repaired", "rejected": "no repair was better", "untouched": "nothing was tried"}
+NO_CATEGORY = "no category"
 
 
 def prompt_of(item: Item) -> str:
@@ -21,7 +23,16 @@ def prompt_of(item: Item) -> str:
 def stop_of(item: Item) -> str:
     """Why the loop ended; a reason of a foreign policy as it is."""
     reason: str = item.data["stop_reason"]
-    return STOPS.get(reason, reason)
+    return "no fault found" if reason == "clean" and not item.attempts else STOPS.get(reason, reason)
+
+
+def outcome_of(item: Item) -> str:
+    """``accepted``: a repair was kept; ``rejected``: repairs were tried and none kept; ``untouched``: none was tried."""
+    return "accepted" if item.kept else "rejected" if item.attempts else "untouched"
+
+
+def plural(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def arrow(before: str, after: str) -> str:
@@ -32,7 +43,7 @@ def percent(fraction: float | None) -> str:
     if fraction is None:
         return "–"
     value = 100 * fraction
-    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.1f} %" if value >= 0.1 else "< 0.1 %"
+    return f"{value:.0f} %" if value >= 9.95 or value == 0 else f"{value:.1f} %" if value >= 0.1 else "< 0.1 %"
 
 
 def score(value: float | None, signed: bool = False) -> str:
