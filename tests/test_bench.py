@@ -238,6 +238,37 @@ def test_more_of_the_same_keeps_what_is_there(tmp_path: Path) -> None:
     assert len(after) == len(before) * 3 // 2
 
 
+def test_more_arms_keep_what_is_there(tmp_path: Path) -> None:
+    out = tmp_path / "widened"
+    assert cli.main(["bench", "--preset", "painter", "--out", str(out), "--n", "damaged=2", "--arm", "ours"]) == 0
+    before = rows(out)
+    assert {row["set"] for row in before} == {"damaged"}
+    assert cli.main(["bench", "--out", str(out), "--resume", "--arm", "paper-inpaint", "--n", "damaged=2,clean=2"]) == 0
+    after = rows(out)
+    assert {row["arm"] for row in after} == {"first", "ours", "paper-inpaint"}
+    same = [row for row in after if row["set"] == "damaged" and row["arm"] != "paper-inpaint"]
+    assert [{name: row[name] for name in before[0]} for row in same] == before, "the other set only adds columns of its own"
+    damaged = summary.summarise(out, command.plan_of(folder.request(out)))[0]
+    harm = {one.arm: one for one in damaged.harm}
+    assert harm["ours"].accepted > 0
+    assert harm["ours"].strayed == 0, "every pixel outside a mask is put back"
+    assert "| paper-inpaint |" in (out / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [(3, {"a": 3, "b": 3}), ("3", {"a": 3, "b": 3}), ("b=2", {"b": 2}), ("b=2, a=4", {"a": 4, "b": 2})],
+)
+def test_numbers_of_prompts_are_one_for_all_or_one_each(text: int | str, wanted: dict[str, int]) -> None:
+    assert samples.counts(text, ("a", "b")) == wanted
+
+
+@pytest.mark.parametrize("text", ["1", "x", "", "a=1", "a=2,a=3", "a", "damagd=2", "2,3"])
+def test_other_numbers_of_prompts_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="--n"):
+        samples.counts(text, ("a", "damaged"))
+
+
 def test_another_configuration_is_refused_with_the_difference(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "--out", str(finished), "--resume", "--set", "gate.fall=0.5"]) == 2
     assert "arms.ours.gate.fall: 0.3 → 0.5" in capsys.readouterr().err
@@ -336,6 +367,21 @@ def test_what_the_baseline_lacks_leaves_the_table() -> None:
     assert row.gain.estimate == pytest.approx(0.5)
 
 
+def test_what_got_worse_is_counted_by_repair_and_by_picture() -> None:
+    def drawn(areas: list[float], strayed: list[float]) -> folder.Line:
+        return {"metrics": {"area": areas[-1]}, "areas": areas, "accepted": len(areas) - 1, "strayed": strayed}
+
+    base = [drawn([0.5], []), drawn([0.1], []), drawn([0.0], [])]
+    lines = [drawn([0.5, 0.2, 0.3], [0.0, 0.5]), drawn([0.1, 0.4], []), {"failed": "x"}]
+    harm = summary.harmed("arm", lines, base)
+    assert (harm.accepted, harm.strayed) == (3, 0.25)
+    assert harm.repairs is not None
+    assert harm.pictures is not None
+    assert harm.repairs.estimate == pytest.approx(2 / 3)
+    assert harm.pictures.estimate == pytest.approx(1 / 3), "a lost picture counts as the unrefined one"
+    assert summary.harmed("arm", [line(1.0)], [line(1.0)]).repairs is None
+
+
 def test_both_averages_of_growth_and_seeds_within_a_prompt() -> None:
     row = table_of({"first": [1.0, 1.0, 4.0, 4.0], "arm": [1.0, 3.0, 4.0, 4.0]}, copies=2)
     assert row.n == 2
@@ -363,7 +409,7 @@ def test_cases_show_best_median_and_worst_once_each(count: int) -> None:
     group = tuple(Sample("prompts", str(i), "p", i) for i in range(count))
     gains = np.random.default_rng(count).permutation(count).astype(float)
     values = {("first", "x"): np.zeros(count), ("ours", "x"): gains}
-    table = summary.Table("prompts", "first", "ours", group, 0, (METRIC,), {"x": ()}, (), values, {})
+    table = summary.Table("prompts", "first", "ours", group, 0, (METRIC,), {"x": ()}, (), (), values, {})
     shown = page.cases(table)
     assert gains[shown["Best"][0]] == count - 1
     assert gains[shown["Worst"][-1]] == 0

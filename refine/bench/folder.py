@@ -87,9 +87,10 @@ def request(folder: Path) -> Request:
 
 
 def must_match(folder: Path, plan: Plan) -> None:
-    """Raises ConfigError with every difference: other values, or other samples under the same key. More samples are welcome."""
+    """Raises ConfigError with every difference: other values, or other samples under the same key. More samples and arms are welcome."""
     old = parse((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))["plan"]
-    faults = [f"{folder} was made with another configuration ({line})" for line in differences(old, plan.tree)]
+    known = {name: tree for name, tree in plan.tree["arms"].items() if name in old["arms"]}
+    faults = [f"{folder} was made with another configuration ({line})" for line in differences(old, plan.tree | {"arms": known})]
     now = {(sample.set, sample.key): asdict(sample) for group in plan.sets.values() for sample in group}
     for text in (folder / SAMPLES).read_text(encoding="utf-8").splitlines():
         before = json.loads(text)

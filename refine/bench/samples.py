@@ -12,7 +12,7 @@ import numpy as np
 
 from refine import prompts
 from refine.bench import layouts
-from refine.errors import InputError
+from refine.errors import InputError, unknown
 from refine.stilllife.captions import caption
 from refine.stilllife.damage import CATALOGUE, sample_damage
 from refine.stilllife.damage import Sample as Damaged
@@ -51,21 +51,43 @@ class Truth:
     mask: Mask
 
 
-def load(source: Path | None, sets: Sequence[str], n: int, copies: int) -> dict[str, list[Sample]]:
+def load(source: Path | None, sets: Sequence[str], n: int | str, copies: int) -> dict[str, list[Sample]]:
     """Samples by set: the still-life ``sets``, or the one set ``prompts`` of a file or a published benchmark folder.
 
-    ``n`` prompts (fewer where the file has fewer), ``copies`` seeds for each. Raises InputError.
+    ``n`` prompts of each (see ``counts``; fewer where the file has fewer), ``copies`` seeds for each. Raises InputError.
     """
-    if n < LEAST or copies < 1:
-        raise InputError(f"--n is {n} and --seeds {copies}; a bench needs at least {LEAST} prompts and 1 seed for each.")
+    wanted = counts(n, sets if source is None else ("prompts",))
+    if copies < 1:
+        raise InputError(f"--seeds is {copies}; a bench needs 1 or more for each prompt.")
     if source is None:
-        return {name: [sample for index in range(n) for sample in SETS[name](HELD_OUT + index, copies)] for name in sets}
+        return {
+            name: [sample for index in range(count) for sample in SETS[name](HELD_OUT + index, copies)] for name, count in wanted.items()
+        }
     found = layouts.read(source) if layouts.is_layout(source) else _plain(source)
     if len(found) < LEAST:
         raise InputError(f"{source} holds {len(found)} prompt; a bench needs at least {LEAST} to say how sure it is.")
     if twins := [name for name, count in Counter(entry.id for entry in found).items() if count > 1]:
         raise InputError(f"{source}: {len(twins)} ids come more than once: {', '.join(twins[:5])}. An id names one prompt.")
-    return {"prompts": [_sample(entry, index, copy) for index, entry in enumerate(found[:n]) for copy in range(copies)]}
+    return {"prompts": [_sample(entry, index, copy) for index, entry in enumerate(found[: wanted["prompts"]]) for copy in range(copies)]}
+
+
+def counts(n: int | str, sets: Sequence[str]) -> dict[str, int]:
+    """How many prompts of each set: one number for all, or ``prompts=512,damaged=256``, which leaves the others out.
+
+    Raises InputError with every fault.
+    """
+    pairs = [part.strip().partition("=") for part in str(n).split(",")]
+    if len(pairs) == 1 and not pairs[0][1]:
+        pairs = [(name, "=", pairs[0][0]) for name in sets]
+    faults = [f"--n: {unknown('set', name, sets)}" for name, _, _ in pairs if name not in sets]
+    faults += [f"--n: {name} comes twice." for name, count in Counter(name for name, _, _ in pairs).items() if count > 1]
+    for name, _, text in pairs:
+        if not text.strip().isdecimal() or int(text) < LEAST:
+            faults.append(f"--n is {n}: a bench needs a number of prompts, at least {LEAST}, of the set {name}.")
+    if faults:
+        raise InputError(" ".join(dict.fromkeys(faults)))
+    asked = {name: int(text) for name, _, text in pairs}
+    return {name: asked[name] for name in sets if name in asked}
 
 
 def _plain(source: Path) -> list[layouts.Entry]:

@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import numpy as np
 from refine.bench import folder
 from refine.bench.arms import Arm, steering
 from refine.bench.folder import Line, Plan
-from refine.bench.metrics import Metric
+from refine.bench.metrics import AREA, Metric
 from refine.bench.samples import Sample
 from refine.bench.work import tables
 from refine.evals import statistics
@@ -77,6 +78,21 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Harm:
+    """What an arm made worse, by the held-out judge (None: no judge, or nothing to judge), and what it touched beside its masks.
+
+    repairs: share of the accepted repairs after which the artifact area is larger than before. pictures: share of the pictures that end
+    with a larger area than the unrefined ones. strayed: of the pixels outside the mask of an accepted repaint, the share that changed.
+    """
+
+    arm: str
+    accepted: int
+    repairs: Interval | None
+    pictures: Interval | None
+    strayed: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """One set: the arms in the suite's order, and for each metric the rows of all arms but the baseline."""
 
@@ -88,6 +104,7 @@ class Table:
     metrics: tuple[Metric, ...]
     rows: Mapping[str, tuple[Row, ...]]
     costs: tuple[Cost, ...]
+    harm: tuple[Harm, ...]
     values: Mapping[tuple[str, str], Floats]  # (arm, metric) -> (samples,) with dropped ones at the baseline's value; NaN: left out
     curves: Mapping[str, tuple[Curve, ...]]  # arm -> per sample, by the first metric
 
@@ -130,8 +147,9 @@ def table(
     }
     shown = tuple(metric for metric in shown if metric.name in rows)
     costs = tuple(spent(arm, kept[arm.name], calls) for arm in arms)
+    harm = tuple(harmed(arm.name, kept[arm.name], kept[plan.baseline]) for arm in others)
     curves = {arm: tuple(tuple((spent, number) for spent, number in line.get("curve", ())) for line in rows) for arm, rows in kept.items()}
-    return Table(name, plan.baseline, plan.ours, samples, len(whole) - len(samples), shown, rows, costs, values, curves)
+    return Table(name, plan.baseline, plan.ours, samples, len(whole) - len(samples), shown, rows, costs, harm, values, curves)
 
 
 def lost(line: Line) -> bool:
@@ -213,6 +231,22 @@ def spent(arm: Arm, lines: Sequence[Line], calls: Mapping[str, float | None]) ->
         flops=sum(counted) or None,
         tried=sum(line["attempts"] for line in done),
         accepted=sum(line["accepted"] for line in done),
+    )
+
+
+def harmed(arm: str, lines: Sequence[Line], base: Sequence[Line]) -> Harm:
+    """Counts over finished pictures; a lost picture is the unrefined one, as everywhere."""
+    walks = [line.get("areas", ()) for line in lines]
+    rises = [after > before for walk in walks for before, after in pairwise(walk) if before is not None and after is not None]
+    pairs = [(value(line, AREA), value(other, AREA)) for line, other in zip(lines, base, strict=True)]
+    worse = [after is not None and after > before for after, before in pairs if before is not None]
+    strayed = [share for line in lines for share in line.get("strayed", ())]
+    return Harm(
+        arm=arm,
+        accepted=sum(line.get("accepted", 0) for line in lines),
+        repairs=statistics.wilson(sum(rises), len(rises)) if rises else None,
+        pictures=statistics.wilson(sum(worse), len(worse)) if worse else None,
+        strayed=float(np.mean(strayed)) if strayed else None,
     )
 
 

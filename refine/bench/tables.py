@@ -11,7 +11,7 @@ from pathlib import Path
 from refine.bench import folder
 from refine.bench.folder import Plan
 from refine.bench.metrics import Metric
-from refine.bench.summary import Cost, Row, Table
+from refine.bench.summary import Cost, Harm, Row, Table
 from refine.evals.statistics import Interval
 
 STEERED = "†"
@@ -19,6 +19,9 @@ NONE = "–"
 COST_HEADS = (
     "arm", "what it is", "pictures", "failed", "blank", "denoiser evaluations, mean (most)", "generator, s", "controller, s", "rewards, s",
     "TFLOP", "accepted / tried",
+)  # fmt: skip
+HARM_HEADS = (
+    "arm", "accepted repairs", "of these, judged worse", "pictures judged worse than unrefined", "pixels changed outside the masks",
 )  # fmt: skip
 DETAIL_HEADS = (
     "arm", "baseline → arm", "change [95 % CI]", "ratio of means", "mean of ratios", "better, of those that differ", "p (sign)",
@@ -53,6 +56,7 @@ def markdown(title: str, plan: Plan, tables: Sequence[Table], budget: int) -> st
     for table in tables:
         parts += [f"## {table.set}: {count(table)}", "Change against the unrefined picture, mean [95 % CI]."]
         parts += [grid(*overview(table)), "What it cost, per picture:", grid(COST_HEADS, [cost_row(cost) for cost in table.costs])]
+        parts += ["What it made worse (the judge's artifact area rose):", grid(HARM_HEADS, [harm_row(harm) for harm in table.harm])]
         if same := twins(table):
             parts.append(same)
         for metric in table.metrics:
@@ -132,6 +136,12 @@ def cost_row(cost: Cost) -> list[str]:
     spent = f"{cost.evaluations:.1f} ({cost.most_evaluations})"
     tera = f"{cost.flops / 1e12:.3g}" if cost.flops else NONE
     return [cost.arm, cost.about, *counts, spent, *seconds, tera, f"{cost.accepted} / {cost.tried}"]
+
+
+def harm_row(harm: Harm) -> list[str]:
+    """Cells under ``HARM_HEADS``."""
+    shares = [interval(one, 100, "%", signed=False) if one else NONE for one in (harm.repairs, harm.pictures)]
+    return [harm.arm, str(harm.accepted), *shares, NONE if harm.strayed is None else f"{digits(100 * harm.strayed)} %"]
 
 
 def number(value: float, metric: Metric) -> str:

@@ -18,12 +18,13 @@ from refine.bench.cost import Clock
 from refine.bench.folder import Line, Plan
 from refine.bench.memory import Memory, remembering
 from refine.bench.metrics import Metric
+from refine.bench.repairs import Step, steps
 from refine.bench.samples import Sample, Truth
 from refine.engine import Engine, batches
 from refine.evals.judge import Judge
 from refine.isolation import Failure, isolated
 from refine.stilllife.oracle import compare, distance
-from refine.types import Controller, Critique, Generator, Image, Record, Reward
+from refine.types import Controller, Critique, Image, Record, Reward
 
 Load = Callable[[Arm, Sequence[str]], Engine]  # an arm, and the prompts that an oracle may be told
 Say = Callable[[str], None]
@@ -144,37 +145,33 @@ def refine(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], r
         "seconds": {name: round(clock.seconds[name] / len(batch), 4) for name in sorted(clock.seconds)},
         "calls": {name: round(clock.pictures[name] / len(batch), 4) for name in sorted(clock.pictures)},
     }
-    curves = walked(records, truths, columns[0], ruler, models.generator)
+    walks = [steps(record, engine.policy, models.generator) for record in records]
+    curves, areas = (walked(walks, prompts, truths, metric, ruler) for metric in (columns[0], metrics.AREA))
     critiques = ruler.controller.inspect(finals) if ruler.controller else [record.best.critique for record in records]
     return [
-        (line(record, row | {"controller": critique.area}) | {"curve": curve} | shared, record.best.image)
-        for record, row, critique, curve in zip(records, rows, critiques, curves, strict=True)
+        (line(record, row | {"controller": critique.area}) | kept(walk, curve, area) | shared, record.best.image)
+        for record, row, critique, walk, curve, area in zip(records, rows, critiques, walks, curves, areas, strict=True)
     ]
 
 
 def walked(
-    records: Sequence[Record], truths: Sequence[Truth | None], metric: Metric, ruler: Ruler, generator: Generator
-) -> list[list[tuple[int, float | None]]]:
-    """Per record, (denoiser evaluations spent, metric) of the first picture and of each that replaced it."""
-    paths = [path(record, generator) for record in records]
-    flat = [(image, record.prompt, truth) for record, truth, steps in zip(records, truths, paths, strict=True) for _, image in steps]
-    images, prompts, known = (list(part) for part in zip(*flat, strict=True))
-    rows = metrics.measure([metric], images, prompts, known, ruler.judge, ruler.rewards)
+    walks: Sequence[Sequence[Step]], prompts: Sequence[str], truths: Sequence[Truth | None], metric: Metric, ruler: Ruler
+) -> list[list[float | None]]:
+    """Per walk, the metric of the first picture and of each that replaced it; None where it has no number, as without a judge."""
+    flat = [(step.image, prompt, truth) for prompt, truth, walk in zip(prompts, truths, walks, strict=True) for step in walk]
+    images, words, known = (list(part) for part in zip(*flat, strict=True))
+    rows = metrics.measure([metric], images, words, known, ruler.judge, ruler.rewards)
     values = iter([folder.finite(row).get(metric.name) for row in rows])
-    return [[(spent, next(values)) for spent, _ in steps] for steps in paths]
+    return [[next(values) for _ in walk] for walk in walks]
 
 
-def path(record: Record, generator: Generator) -> list[tuple[int, Image]]:
-    """(denoiser evaluations spent, picture) at the beginning and after each attempt that was kept."""
-    attempts = [attempt for turn in record.rounds for attempt in turn.attempts]
-    prices = [sum(generator.cost(one.strength) for one in attempt.candidates) for attempt in attempts]
-    spent = record.evaluations - sum(prices)
-    steps = [(spent, record.first.image)]
-    for attempt, price in zip(attempts, prices, strict=True):
-        spent += price
-        if attempt.kept is not None:
-            steps.append((spent, attempt.candidates[attempt.kept].image))
-    return steps
+def kept(walk: Sequence[Step], curve: Sequence[float | None], areas: Sequence[float | None]) -> Line:
+    """What the steps of a picture say: the metric over compute, the judge's artifact area, and what strayed from the masks."""
+    return {
+        "curve": [(step.spent, value) for step, value in zip(walk, curve, strict=True)],
+        "areas": areas,
+        "strayed": [step.strayed for step in walk if step.strayed is not None],
+    }
 
 
 def line(record: Record, row: Mapping[str, float]) -> Line:

@@ -61,7 +61,8 @@ def planned(args: Namespace) -> tuple[Request, str]:
         if not args.out:
             raise InputError("Say which bench goes on: --out DIR --resume.")
         out = Path(args.out)
-        asked = DEFAULTS | folder.request(out) | given
+        before = DEFAULTS | folder.request(out)
+        asked = before | given | {"arm": more(before["arm"], given.get("arm", []))}
         plan = plan_of(asked)
         folder.must_match(out, plan)
         folder.keep(out, plan)
@@ -70,6 +71,11 @@ def planned(args: Namespace) -> tuple[Request, str]:
     out = Path(args.out) if args.out else fresh(RUNS / "bench")
     folder.create(out, plan_of(asked))
     return asked, str(out)
+
+
+def more(before: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The arms of a bench that goes on: those it had, and new ones. None named: all of them."""
+    return list(dict.fromkeys((*before, *given))) if before else []
 
 
 def plan_of(asked: Request) -> Plan:
