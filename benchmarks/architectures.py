@@ -33,7 +33,7 @@ def vae(channels: int, **more: Any) -> nn.Module:
 
 def flat_vae() -> nn.Module:
     """Of SD3 and FLUX.1: 16 channels, no quant convolutions."""
-    return vae(16, use_quant_conv=False, use_post_quant_conv=False)
+    return vae(16, use_quant_conv=False, use_post_quant_conv=False, scaling_factor=0.3611, shift_factor=0.1159)
 
 
 def clip_l() -> nn.Module:

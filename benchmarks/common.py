@@ -12,7 +12,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,36 @@ class Bench:
         """The loop, as the presets configure it."""
         parts = {"policy": self.policy, "gate": self.gate, "budget": self.budget}
         return loop.run(prompts, seeds, models=self.models, images=images, **parts)  # type: ignore[arg-type]
+
+
+@dataclass(slots=True)
+class Watched:
+    """A model whose ``calls`` (method: stage) run within ``watch(stage)``; everything else is the model's own."""
+
+    model: Any
+    calls: Mapping[str, str]
+    watch: Callable[[str], AbstractContextManager[None]]
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.model, name)
+        if name not in self.calls:
+            return found
+
+        def call(*arguments: Any) -> Any:
+            with self.watch(self.calls[name]):
+                return found(*arguments)
+
+        return call
+
+
+def watched(models: loop.Models, calls: Mapping[str, str], watch: Callable[[str], AbstractContextManager[None]]) -> loop.Models:
+    """The same models, every call of theirs watched."""
+    return replace(
+        models,
+        generator=Watched(models.generator, calls, watch),
+        controller=Watched(models.controller, calls, watch),
+        rewards=tuple(Watched(reward, calls, watch) for reward in models.rewards),
+    )
 
 
 def parser(about: str | None) -> argparse.ArgumentParser:

@@ -14,10 +14,11 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,28 +29,6 @@ from refine.types import Record
 
 now = time.process_time if runner.accelerator() == "cpu" else time.perf_counter
 CALLS = {"draw": "draw", "inpaint": "repaint", "inspect": "inspect", "score": "score"}  # method: stage
-
-
-@dataclass(slots=True)
-class Timed:
-    """A model whose calls are timed; everything else is the model's own."""
-
-    model: Any
-    seconds: defaultdict[str, float]
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self.model, name)
-        if name not in CALLS:
-            return found
-
-        def call(*arguments: Any) -> Any:
-            began = now()
-            try:
-                return found(*arguments)
-            finally:
-                self.seconds[CALLS[name]] += now() - began
-
-        return call
 
 
 @dataclass(slots=True)
@@ -99,15 +78,19 @@ def speed(engine: Engine, n: int, seed0: int, turns: int) -> list[tuple[str, str
 
 def walk(engine: Engine, prompts: Sequence[str], seed: int, size: int, seconds: defaultdict[str, float]) -> list[Record]:
     """Refine all images, ``size`` at a time."""
-    models = engine.models
-    timed = replace(
-        models,
-        generator=Timed(models.generator, seconds),
-        controller=Timed(models.controller, seconds),
-        rewards=tuple(Timed(reward, seconds) for reward in models.rewards),
-    )
+    timed = common.watched(engine.models, CALLS, partial(timing, seconds))
     jobs = list(zip(prompts, range(seed, seed + len(prompts)), strict=True))
     return [record for part in batches(jobs, size) for record in refine(replace(engine, models=timed), part)]
+
+
+@contextmanager
+def timing(seconds: defaultdict[str, float], stage: str) -> Iterator[None]:
+    """Add what passes to a stage's seconds."""
+    began = now()
+    try:
+        yield
+    finally:
+        seconds[stage] += now() - began
 
 
 def refine(engine: Engine, part: Sequence[tuple[str, int]]) -> list[Record]:
