@@ -3,69 +3,74 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import TypeAlias
 
 from rich.table import Table
 
-from refine import display, store
+from refine import display
 from refine.errors import InputError
-from refine.store import Line
-
-Case: TypeAlias = tuple[str, str, int]  # id, prompt, seed
+from refine.report import pairing
+from refine.report.comparison import write_comparison
+from refine.report.pairing import Case, Side
+from refine.trees import differences
 
 
 def execute(args: Namespace) -> None:
-    """The table of what all runs have, and what only some of them have. Raises InputError."""
+    """Two tables in the terminal and a page. Raises InputError where there is nothing to compare, OutputError for the page."""
     folders = [Path(run) for run in args.run]
-    if len(folders) < 2 or len(set(folders)) < len(folders):
+    if len(folders) < 2 or len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError(f"refine compare needs two or more different runs; got {', '.join(args.run)}.")
-    runs = [cases(folder) for folder in folders]
-    shared = [case for case in runs[0] if all(case in run for run in runs[1:])]
-    if not shared:
-        raise InputError("These runs share no image with the same id, prompt and seed, so there is nothing to compare row by row.")
+    runs = pairing.sides(folders)
+    cases = pairing.shared(runs)
+    if not cases:
+        raise InputError("These runs share no image with the same prompt and seed, so there is nothing to compare row by row.")
+    page = write_comparison(Path(args.out), runs, [differences(runs[0].config, run.config) for run in runs[1:]])
     screen = display.console()
-    screen.print(table(shared, folders, runs))
-    for folder, run in zip(folders, runs, strict=True):
-        if alone := len(run) - len(shared):
-            screen.print(f"{alone} images of {folder} are not in every run and are left out", soft_wrap=True)
+    screen.print(rows(cases, runs))
+    screen.print(means(cases, runs))
+    for run in runs:
+        if alone := len(run.lines) - len(cases):
+            screen.print(f"{alone} of {run.folder}'s images are not in every run and are left out", soft_wrap=True)
+    screen.print(f"page: {page}", soft_wrap=True)
 
 
-def cases(folder: Path) -> dict[Case, Line]:
-    """The finished images of a run by what was asked for."""
-    store.reopen(folder)
-    return {(line["id"], line["prompt"], line["seed"]): line for line in store.ledger(folder)}
+def rows(cases: Sequence[Case], runs: Sequence[Side]) -> Table:
+    """Per prompt and seed, every measure of each run, with the difference to the first."""
+    table = Table(title=f"{len(cases)} images of {len(runs)} runs: {' | '.join(str(run.folder) for run in runs)}", title_justify="left")
+    table.add_column("prompt", overflow="fold")
+    table.add_column("seed", justify="right")
+    names = pairing.measures(runs, cases)
+    for name in names:
+        table.add_column(name, justify="right")
+    for case in cases:
+        table.add_row(display.short(case[0]), str(case[1]), *(values(case, runs, name) for name in names))
+    return table
 
 
-def table(shared: Sequence[Case], folders: Sequence[Path], runs: Sequence[Mapping[Case, Line]]) -> Table:
-    """Per case, the final artifact area and every reward of each run; the means below."""
-    rewards = list(dict.fromkeys(name for run in runs for case in shared for name in run[case]["final"]["scores"]))
-    title = f"{len(shared)} images of {len(folders)} runs: {' | '.join(map(str, folders))}"
-    made = Table(title=title, title_justify="left", show_footer=True)
-    made.add_column("image", "mean", overflow="fold")
-    made.add_column("prompt", overflow="fold")
-    rows = {name: [[number(run[case], name) for run in runs] for case in shared] for name in ("artifact area", *rewards)}
-    for name, values in rows.items():
-        made.add_column(name, shown(name, [mean(column) for column in zip(*values, strict=True)]), justify="right")
-    for k, case in enumerate(shared):
-        made.add_row(display.safe(case[0]), display.short(case[1]), *(shown(name, values[k]) for name, values in rows.items()))
-    return made
+def values(case: Case, runs: Sequence[Side], name: str) -> str:
+    """The runs' numbers in their order; a number that differs from the first run's with the difference."""
+    first, *others = (pairing.number(run.lines[case], name) for run in runs)
+    said = [pairing.written(name, first)]
+    for other in others:
+        change = None if first is None or other is None or first == other else other - first
+        said.append(pairing.written(name, other) + (f" ({pairing.difference(name, change)})" if change else ""))
+    return " | ".join(said)
 
 
-def number(line: Line, name: str) -> float | None:
-    """The final area (a share of the image) or a reward; None where there is none."""
-    value = line["final"]["area"] if name == "artifact area" else line["final"]["scores"].get(name)
-    return None if value is None else float(value)
+def means(cases: Sequence[Case], runs: Sequence[Side]) -> Table:
+    """Per run, the mean of every measure, and on how many images it is better or worse than the first run."""
+    table = Table(title="means of the final images", title_justify="left")
+    table.add_column("run", overflow="fold")
+    names = pairing.measures(runs, cases)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for run in runs:
+        table.add_row(run.name, *(summed(name, run, runs[0], cases) for name in names))
+    return table
 
 
-def mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
-
-
-def shown(name: str, values: Sequence[float | None]) -> str:
-    """The runs' numbers in their order."""
-    kind = "{:.2%}" if name == "artifact area" else "{:.4g}"
-    return " | ".join("–" if value is None else kind.format(value) for value in values)
+def summed(name: str, run: Side, first: Side, cases: Sequence[Case]) -> str:
+    """The mean of a measure and, below it, the change against the first run."""
+    value = pairing.written(name, pairing.mean([pairing.number(run.lines[case], name) for case in cases]))
+    return value if run is first else f"{value}\n{pairing.told(name, pairing.change(first, run, cases, name))}"

@@ -14,8 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from refine.report.article import article
+from refine.report.document import KEYS, STORY_KEYS, closing, opening
 from refine.report.item import finished, read_items
-from refine.report.page import Tally, closing, footer, opening, overview, toolbar
+from refine.report.page import Tally, footer, overview, toolbar
 from refine.store import RUN, writing
 
 __all__ = ["write_report"]
@@ -44,7 +45,8 @@ def write_report(run_dir: Path, embed: bool | None = None) -> Path:
             with made.open("w", encoding="utf-8") as file:
                 file.write(opening(name, linked) + overview(name, tally).text + toolbar(tally).text + "<main>\n")
                 shutil.copyfileobj(body, file)
-                file.write("</main>" + footer(config).text + closing({"run": name, "images": tally.images}))
+                data = {"run": name, "images": tally.images}
+                file.write("</main>" + footer(config).text + closing(data, (*STORY_KEYS, *KEYS)))
             made.replace(path)
         finally:
             with suppress(OSError):

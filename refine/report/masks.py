@@ -25,9 +25,10 @@ def shape(region: Json, index: int, name: str) -> Html:
     mask = unrle(region["mask"])
     if not mask.any():
         return Html("")
-    x0, y0, x1, _ = region["box"]
     side = max(mask.shape)
-    x, y = np.clip((x0 + x1) / 2, side * 0.04, mask.shape[1] - side * 0.04), np.clip(y0, side * 0.04, mask.shape[0] - side * 0.04)
+    top = int(np.flatnonzero(mask.any(axis=1))[0])
+    across = float(np.median(np.flatnonzero(mask[top])))  # on the mask, of whose parts the box's middle may hit none
+    x, y = np.clip(across, side * 0.04, mask.shape[1] - side * 0.04), np.clip(top, side * 0.04, mask.shape[0] - side * 0.04)
     label = element("text", index, x=f"{x:.1f}", y=f"{y:.1f}", font_size=f"{side * 0.045:.1f}", dy="0.35em")
     disc = element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{side * 0.035:.1f}")
     words = f"fault {index}: {region['phrase']}. {region['explanation']}"

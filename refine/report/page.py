@@ -1,35 +1,20 @@
-"""The document around the images: head, figures of the whole run, filters, machine-readable data."""
+"""What stands around the images of a run: figures and plots of the whole, filters, configuration."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from refine.gate import REASONS
 from refine.report.article import categories, reasons
+from refine.report.document import bar, choice, options
 from refine.report.item import Item
 from refine.report.markup import Html, element, join
 from refine.report.plots import scatter
-from refine.report.words import OUTCOMES, STOPS, arrow, outcome_of, percent, plural
+from refine.report.words import OUTCOMES, STOPS, arrow, outcome_of, percent
 from refine.store import Line
-
-ASSETS = Path(__file__).parent
-KEYS = (
-    ("j / k", "next, previous image"),
-    ("Enter", "open or close the image in focus"),
-    ("← / →", "move the slider (with Shift: all the way)"),
-    ("m", "masks on or off"),
-    ("/", "search"),
-    ("t", "light, dark, as the system"),
-    ("?", "this help"),
-    ("Esc", "leave the search, close the help"),
-)
 
 
 @dataclass(slots=True)
@@ -47,44 +32,6 @@ class Tally:
         self.outcomes[outcome] += 1
         self.reasons.update(why)
         self.categories.update(kinds)
-
-
-def asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
-
-
-def opening(title: str, linked: bool) -> str:
-    """Everything up to the body's content."""
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=security_policy(asset("report.js"), linked)),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("title", f"{title} · refine"),
-        element("style", Html(asset("report.css"))),
-    )
-    return f'<!doctype html>\n<html lang="en">{head.text}<body>'
-
-
-def closing(data: Any) -> str:
-    """The data for machines and the page's script."""
-    text = element("script", Html(inert(data)), type="application/json", id="data").text
-    return f"{help_dialog().text}{text}{element('script', Html(asset('report.js'))).text}</body></html>"
-
-
-def inert(data: Any) -> str:
-    """JSON that cannot end the script element it stands in, nor open a comment there."""
-    return json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-
-
-def security_policy(script: str, linked: bool) -> str:
-    """No request that leaves the folder, and no script but this one."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    pictures = "img-src data: 'self' file:" if linked else "img-src data:"
-    rules = ("default-src 'none'", pictures, "style-src 'unsafe-inline'", f"script-src 'sha256-{digest}'", "base-uri 'none'")
-    return "; ".join((*rules, "form-action 'none'"))
 
 
 def overview(name: str, tally: Tally) -> Html:
@@ -124,57 +71,22 @@ def value_of(end: Line, name: str) -> float | None:
 
 
 def toolbar(tally: Tally) -> Html:
-    """Search, filters and switches. Shown by the page's script, without which they do nothing."""
-    outcomes = [(name, OUTCOMES[name], tally.outcomes[name]) for name in OUTCOMES if tally.outcomes[name]]
-    stops = [(code, STOPS.get(code[5:], code[5:]), number) for code, number in tally.reasons.most_common() if code.startswith("stop:")]
-    refused = [
-        (code, REASONS.get(code[7:], code[7:]), number) for code, number in tally.reasons.most_common() if code.startswith("reject:")
-    ]
-    groups = [("It ended because", stops), ("A candidate was rejected because", refused)]
+    """Filters by outcome, by reason (why it ended, why a candidate was rejected) and by category of the faults."""
+    outcomes = [(name, words, tally.outcomes[name]) for name, words in OUTCOMES.items() if tally.outcomes[name]]
+    groups = [("It ended because", coded(tally, "stop:", STOPS)), ("A candidate was rejected because", coded(tally, "reject:", REASONS))]
     kinds = [(name, name, number) for name, number in tally.categories.most_common()]
-    return element(
-        "search",
-        element(
-            "input",
-            type="search",
-            id="search",
-            placeholder="Search prompts and faults",
-            aria_label="Search prompts and faults",
-            autocomplete="off",
-        ),
+    filters = [
         choice("outcome", "Any outcome", options(outcomes)),
         choice("reasons", "Any reason", join(element("optgroup", options(rows), label=label) for label, rows in groups if rows)),
         choice("categories", "Any kind of fault", options(kinds)),
-        element("span", plural(len(tally.images), "image"), id="count", role="status"),
-        *switches(),
-        id="tools",
-        hidden=True,
-    )
-
-
-def options(rows: Sequence[tuple[str, str, int]]) -> Html:
-    return join(element("option", f"{label} ({number})", value=value) for value, label, number in rows)
-
-
-def choice(name: str, everything: str, rows: Html) -> Html:
-    every = element("option", everything, value="")
-    return element("select", every, rows, data_filter=name, aria_label=everything, autocomplete="off")
-
-
-def switches() -> list[Html]:
-    return [
-        element("button", "Masks", type="button", id="masks", aria_pressed="true", title="masks on or off (m)"),
-        element("button", "Theme", type="button", id="theme", title="light, dark, as the system (t)"),
-        element("button", "?", type="button", id="ask", aria_label="Keyboard help", title="keyboard (?)"),
     ]
+    return bar("Search prompts and faults", filters, len(tally.images), masks=True)
 
 
-def help_dialog() -> Html:
-    rows = [element("div", element("dt", element("kbd", key)), element("dd", words)) for key, words in KEYS]
-    close = element("button", "Close", type="button", id="close", autofocus=True)
-    return element(
-        "dialog", element("h2", "Keyboard", id="help-title"), element("dl", *rows), close, id="help", aria_labelledby="help-title"
-    )
+def coded(tally: Tally, prefix: str, words: Mapping[str, str]) -> list[tuple[str, str, int]]:
+    """The reasons of one kind, the most frequent first, in words where they are known."""
+    found = [(code, code.removeprefix(prefix), number) for code, number in tally.reasons.most_common() if code.startswith(prefix)]
+    return [(code, words.get(name, name), number) for code, name, number in found]
 
 
 def footer(config: str) -> Html:

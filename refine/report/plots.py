@@ -72,13 +72,13 @@ def course(item: Item, name: str) -> Html | None:
             shade += f"M{left:.1f} {y(step.limit):.1f}h{wide:.1f}V{HEIGHT:g}h{-wide:.1f}z"
         if index and step.turn != path[index - 1].turn:
             rounds += f"M{left:.1f} 0V{HEIGHT:g}"
-        for position, value in enumerate(step.tried):
-            dot = "" if value is None else f"M{left + wide * (position + 1) / (len(step.tried) + 1):.1f} {y(value):.1f}h0"
+        places = [left + wide * (position + 1) / (len(step.tried) + 1) for position in range(len(step.tried))]
+        for position, (x, value) in enumerate(zip(places, step.tried, strict=True)):
+            dot = "" if value is None else f"M{x:.1f} {y(value):.1f}h0"
             rejected, kept = (rejected, kept + dot) if position == step.kept else (rejected + dot, kept)
-        if step.before is not None:
-            line += f"{'L' if line else 'M'}{left:.1f} {y(step.before):.1f}L{left + wide:.1f} {y(step.before):.1f}"
-        if step.after is not None:
-            line += f"{'L' if line else 'M'}{left + wide:.1f} {y(step.after):.1f}"
+        if step.before is not None and step.after is not None:
+            turn = places[step.kept] if step.kept is not None else left
+            line += f"{'L' if line else 'M'}{left:.1f} {y(step.before):.1f}H{turn:.1f}V{y(step.after):.1f}H{left + wide:.1f}"
     layers = (("shade", shade), ("turn", rounds), ("line", line), ("dot", rejected), ("dot good", kept))
     show = percent if name == "area" else score
     words = f"{name} over {len(path)} attempts: starts at {show(path[0].before)}, ends at {show(path[-1].after)}"

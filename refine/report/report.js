@@ -42,6 +42,7 @@ let waiting = 0;
 const soon = () => { clearTimeout(waiting); waiting = setTimeout(filter, 120); };
 
 const showMasks = (on) => {
+  if (!$("masks")) return;
   root.classList.toggle("bare", !on);
   $("masks").setAttribute("aria-pressed", on);
 };
@@ -56,8 +57,7 @@ try { if (localStorage.getItem("refine-theme")) setTheme(localStorage.getItem("r
 
 const go = (item, open) => {
   if (open) item.open = true;
-  const part = item.querySelector("summary, a");
-  part.focus({ preventScroll: true });
+  (item.querySelector("summary") ?? item).focus({ preventScroll: true });
   item.scrollIntoView({ block: "start" });
   current = item;
 };
@@ -102,7 +102,7 @@ if ($("tools")) {
   $("tools").hidden = false;
   $("search").addEventListener("input", soon);
   for (const choice of choices) choice.addEventListener("change", filter);
-  $("masks").addEventListener("click", () => showMasks(root.classList.contains("bare")));
+  $("masks")?.addEventListener("click", () => showMasks(root.classList.contains("bare")));
   $("theme").addEventListener("click", nextTheme);
   $("ask").addEventListener("click", () => help.showModal());
   $("close").addEventListener("click", () => help.close());

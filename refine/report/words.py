@@ -47,11 +47,11 @@ def percent(fraction: float | None) -> str:
 
 
 def score(value: float | None, signed: bool = False) -> str:
-    """Four decimals below one, two above; a number that JSON could not hold is a dash."""
+    """Four decimals below one, two above, two digits of a tiny one; a number that JSON could not hold is a dash."""
     if value is None:
         return "–"
-    digits = 4 if abs(value) < 1 else 2
-    return minus(f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}")
+    form = ".2g" if 0 < abs(value) < 0.001 else ".4f" if abs(value) < 1 else ".2f"
+    return minus(format(value, "+" * signed + form))
 
 
 def count(value: float | None) -> str:
