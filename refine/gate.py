@@ -30,6 +30,7 @@ from refine.types import Candidate, Image, Mask, Scores, Verdict
 
 Rule = Literal["better", "reward", "off", "random"]
 ACCEPTED = "better"
+WHOLE_FAULT = 3.0  # noises of the rewards that the whole artifact mass is worth where accepted candidates are compared
 REASONS = {
     ACCEPTED: "the fault is gone or much smaller, and nothing else got worse",
     "fault-remains": "the fault inside the mask did not shrink enough",
@@ -73,17 +74,20 @@ class Gate:
     def choose(
         self, first: Candidate, before: Candidate, options: Sequence[Candidate], mask: Mask | None
     ) -> tuple[tuple[Verdict, ...], int | None]:
-        """One verdict per option, and the option to keep (None: the image before). Of those accepted, the cleanest is kept (least
-        artifact mass, then rewards); under the rule ``reward`` the best liked."""
+        """One verdict per option, and the option to keep (None: the image before): of those accepted, the one of most merit."""
         verdicts = tuple(self.judge(first, before, option, mask) for option in options)
         if self.rule == "random":
             verdicts = self._by_lot(before, options, verdicts)
-        order = {
-            index: (0.0 if self.rule == "reward" else option.critique.mass, -verdict.numbers["gain"], index)
-            for index, (option, verdict) in enumerate(zip(options, verdicts, strict=True))
-            if verdict.accepted
-        }
-        return verdicts, min(order, key=order.__getitem__, default=None)
+        merits = {index: self.merit(verdict.numbers) for index, verdict in enumerate(verdicts) if verdict.accepted}
+        return verdicts, max(merits, key=merits.__getitem__, default=None)
+
+    def merit(self, numbers: Mapping[str, float]) -> tuple[float, float]:
+        """What accepted candidates are compared by, and then by what: under ``better`` how much of the artifact mass is gone and how well
+        the rewards like it, together; under ``reward`` the rewards alone; else the mass, then the rewards."""
+        before, after = (sum(numbers[f"{where}_{when}"] for where in ("inside", "outside")) for when in ("before", "after"))
+        if self.rule == "reward":
+            return numbers["gain"], 0.0
+        return (numbers["gain"] - WHOLE_FAULT * after / before, -after) if self.rule == "better" else (-after, numbers["gain"])
 
     def judge(self, first: Candidate, before: Candidate, after: Candidate, mask: Mask | None) -> Verdict:
         """Compare a candidate with the image it would replace, and with the first one. ``mask``: pixels it may change (None: all)."""

@@ -100,7 +100,8 @@ def test_what_is_kept_is_never_worse_by_any_measure(first: Candidate, before: Ca
     assert heat[~MASK].sum() <= before.critique.heat[~MASK].sum() + 0.001 * heat.size + 1e-3
     assert best.scores["r"] >= max(first.scores["r"], before.scores["r"]) - noise - 1e-9
     assert best.crop_scores["r"] >= before.crop_scores["r"] - noise / 2 - 1e-9
-    assert all(best.critique.mass <= one.critique.mass for one, verdict in zip(options, verdicts, strict=True) if verdict.accepted)
+    rivals = [one for one, verdict in zip(options, verdicts, strict=True) if verdict.accepted and one.scores["r"] >= best.scores["r"]]
+    assert all(best.critique.mass <= one.critique.mass for one in rivals), "nothing accepted is both cleaner and as well liked"
 
 
 @given(looked_at(), st.lists(looked_at(), min_size=1, max_size=4))
@@ -150,6 +151,13 @@ def test_drops_within_noise_do_not_add_up() -> None:
 
 def test_a_whole_image_is_judged_as_a_whole() -> None:
     assert Gate(noise={"r": 0.1}).judge(BEFORE, BEFORE, candidate(box(40, 20, 45, 25)), None).accepted
+
+
+@pytest.mark.parametrize(("liked", "kept"), [(1.1, 0), (1.9, 0), (2.2, 1)])
+def test_a_half_removed_fault_must_be_liked_much_better(liked: float, kept: int) -> None:
+    """Half of the fault weighs one and a half noises of the reward; less than that, and the cleaner one is kept."""
+    options = [candidate(), candidate(box(2, 2, 12, 7), reward=liked)]
+    assert Gate(noise={"r": 0.7}).choose(BEFORE, BEFORE, options, MASK)[1] == kept
 
 
 def test_the_cleanest_accepted_candidate_wins() -> None:
