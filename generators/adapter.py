@@ -151,23 +151,19 @@ class DiffusersGenerator:
             images += self._fitted(partial(self._drawer.call, texts, negatives, numbers, (self._size, self._size)))
         return images
 
-    def inpaint(self, jobs: Sequence[InpaintJob], soft: Sequence[Heat] | None = None) -> list[Image]:
+    def inpaint(self, jobs: Sequence[InpaintJob]) -> list[Image]:
         """The pictures repainted, each at its own size. Jobs of one size and strength share denoiser calls.
 
-        soft: (H, W) in [0, 1] per job, instead of its mask: how free a pixel is, so that an edge is redrawn less the farther out it lies;
-        for families whose latents can be blended (SD, SDXL, SD3, PixArt, Sana). Raises InputError.
+        Soft masks are for families whose latents can be blended (SD, SDXL, SD3, PixArt, Sana). Raises InputError.
         """
         for job in jobs:
             self._check_job(job)
-        if soft is not None:
-            self._check_soft(jobs, soft)
-        order = sorted(range(len(jobs)), key=lambda i: (jobs[i].image.size, jobs[i].strength))
+        order = sorted(range(len(jobs)), key=lambda i: alike(jobs[i]))
         limit = self._batch_size if self._painter.family.batched else 1
         done: dict[int, Image] = {}
-        for _, group in groupby(order, key=lambda i: (jobs[i].image.size, jobs[i].strength)):
+        for _, group in groupby(order, key=lambda i: alike(jobs[i])):
             for part in chunks(list(group), limit):
-                edges = None if soft is None else [soft[i] for i in part]
-                paint = self._fitted(partial(self._paint, [jobs[i] for i in part], edges))
+                paint = self._fitted(partial(self._paint, [jobs[i] for i in part]))
                 done |= zip(part, paint, strict=True)
         return [done[i] for i in range(len(jobs))]
 
@@ -179,28 +175,27 @@ class DiffusersGenerator:
         """The answer of ``work``; a full accelerator puts a pipeline that is ours under a smaller policy, and never a given one."""
         return work() if self._offload is None else self._offload.run(work)
 
-    def _paint(self, jobs: Sequence[InpaintJob], soft: Sequence[Heat] | None) -> list[Image]:
-        """One call for jobs of one size and strength."""
+    def _paint(self, jobs: Sequence[InpaintJob]) -> list[Image]:
+        """One call for jobs of one size and strength, all soft or all hard."""
         side = self._painter
         texts, negatives, seeds = [j.prompt for j in jobs], [j.negative_prompt for j in jobs], [j.seed for j in jobs]
         images, size, strength = [j.image.convert("RGB") for j in jobs], jobs[0].image.size, side.strength(jobs[0].strength)
-        if soft is not None or side.family.way == "blend":
+        if jobs[0].soft is not None or side.family.way == "blend":
             side = self._drawer
-            free = [j.mask.astype(np.float32) for j in jobs] if soft is None else soft
+            free = [j.mask.astype(np.float32) if j.soft is None else j.soft for j in jobs]
             with blend.held(side.view, images, free, seeds, side.steps, strength) as latents:
                 return side.call(texts, negatives, seeds, size, latents=latents)
         cell = side.view.vae_scale_factor * side.family.cells
         masks = {} if side.family.way == "edit" else {"mask_image": [shapes.snap(j.mask, cell) for j in jobs]}
         return side.call(texts, negatives, seeds, size, image=images, strength=strength, **masks)
 
-    def _check_soft(self, jobs: Sequence[InpaintJob], soft: Sequence[Heat]) -> None:
+    def _check_soft(self, job: InpaintJob, edge: Heat) -> None:
         if not self._drawer.family.soft or self._fills or self._drawer.view is None:
             able = ", ".join(row.name for row in families.TABLE if row.soft)
             raise InputError(f"Soft masks need a family whose latents can be blended ({able}); {self.family} takes hard ones only.")
-        for job, edge in zip(jobs, soft, strict=True):
-            if edge.shape != job.mask.shape or not 0 <= edge.min() <= edge.max() <= 1:
-                span = f"{edge.min():g} to {edge.max():g}"
-                raise InputError(f"A soft mask is {edge.shape} from {span}; it must be {job.mask.shape} within [0, 1].")
+        if edge.shape != job.mask.shape or not 0 <= edge.min() <= edge.max() <= 1:
+            span = f"{edge.min():g} to {edge.max():g}"
+            raise InputError(f"A soft mask is {edge.shape} from {span}; it must be {job.mask.shape} within [0, 1].")
 
     def _check_job(self, job: InpaintJob) -> None:
         width, height = job.image.size
@@ -210,6 +205,8 @@ class DiffusersGenerator:
             raise InputError(f"The image is {width} × {height}; sides must be multiples of {self.grid}. Resize or crop it.")
         if not 0 < job.strength <= 1:
             raise InputError(f"Strength {job.strength} is not in (0, 1]. It is the share of the noise schedule that is walked.")
+        if job.soft is not None:
+            self._check_soft(job, job.soft)
 
 
 class _Offload:
@@ -228,6 +225,11 @@ class _Offload:
     def _change(self, policy: Offload) -> None:
         for pipe in self._pipes:
             devices.place(pipe, policy, self._device)
+
+
+def alike(job: InpaintJob) -> tuple[tuple[int, int], float, bool]:
+    """Jobs with the same answer can share a denoiser call."""
+    return job.image.size, job.strength, job.soft is not None
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

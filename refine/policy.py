@@ -64,6 +64,7 @@ class Policy:
     crop        repaint a crop at the model's native size (off: the whole image); crop_scale × the mask's box, at least crop_least
     dilation    the mask grows by this share of its box, at least least_dilation, at least frame_dilation × the image's longer side
     feather     soft edge inside the mask, at the model's native scale (0: hard)
+    soft        the generator paints less towards that edge (differential diffusion), in place of painting all of the mask alike
     match_colour  take the tint of the VAE's round trip out of the painted crop
     restore     put the original pixels back outside the mask
     wording     revised: by the reviser, in positive words; user: the user's own; defect: names the fault (as published)
@@ -88,6 +89,7 @@ class Policy:
     least_dilation: float = 4.0
     frame_dilation: float = 0.0
     feather: float = 4.0
+    soft: bool = False
     match_colour: bool = True
     restore: bool = True
     wording: Wording = "revised"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from scipy import ndimage
 from refine.types import Box, Critique, Heat, Image, Mask, Region
 
 Alpha = npt.NDArray[np.float32]
+Plane = TypeVar("Plane", Mask, Heat)
 EIGHT = np.ones((3, 3), bool)
 RING, LEAST_RING = 8, 16  # pixels: width of the ring where colours are compared, and the fewest that say anything
 LARGEST_TINT = 10.0  # levels of 255; on 80 repaints by the embedded generator the tint was 2 (median) and never above 8
@@ -163,9 +165,16 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
     return resized
 
 
-def cut(mask: Mask, box: Box) -> Mask:
-    """The part of a mask inside a box, in the box's frame."""
-    return mask[box[1] : box[3], box[0] : box[2]]
+def resize_heat(heat: Heat, size: tuple[int, int]) -> Heat:
+    """(H, W) float32 in [0, 1] at another size, bilinear."""
+    resized: Heat = np.asarray(PIL.Image.fromarray(heat).resize(size, PIL.Image.Resampling.BILINEAR))
+    return resized.clip(0, 1)
+
+
+def cut(plane: Plane, box: Box) -> Plane:
+    """The part of a mask or a heat inside a box, in the box's frame."""
+    part: Plane = plane[box[1] : box[3], box[0] : box[2]]
+    return part
 
 
 def match_colour(patch: Image, source: Image, mask: Mask) -> Image:

@@ -15,7 +15,8 @@ from refine.types import Box, Candidate, Generator, Image, Inpaint, InpaintJob, 
 class Plan:
     """Where one repair happens (frame: the image): the crop, its working size, the mask to repaint, and how the result goes back.
 
-    ``alpha``: how much of the painted crop each pixel takes (None: everything, inside the mask and outside).
+    ``alpha``: how much of the painted crop each pixel takes (None: everything, inside the mask and outside). ``soft``: the generator
+    is told of it, and paints less towards the edge.
     """
 
     box: Box
@@ -23,6 +24,7 @@ class Plan:
     mask: Mask
     alpha: regions.Alpha | None
     match_colour: bool = True
+    soft: bool = False
 
     @property
     def touched(self) -> Mask | None:
@@ -58,7 +60,7 @@ def plan(action: Inpaint, image: Image, policy: Policy, generator: Generator) ->
         return Plan(box, size, mask, None, policy.match_colour)
     feather = policy.feather * min(1.0, (box[2] - box[0]) / size[0])
     alpha = regions.feather(mask, feather)
-    return Plan(box, size, alpha > 0, alpha, policy.match_colour)
+    return Plan(box, size, alpha > 0, alpha, policy.match_colour, policy.soft)
 
 
 def job(where: Plan, action: Inpaint, image: Image, strength: float, seed: int) -> InpaintJob:
@@ -70,6 +72,7 @@ def job(where: Plan, action: Inpaint, image: Image, strength: float, seed: int) 
         negative_prompt=action.negative_prompt,
         seed=seed,
         strength=strength,
+        soft=regions.resize_heat(regions.cut(where.alpha, where.box), where.size) if where.soft and where.alpha is not None else None,
     )
 
 

@@ -73,7 +73,8 @@ class InpaintJob:
     """One masked repaint at the generator's own size.
 
     ``mask`` is (H, W) bool, True where new content is wanted. ``strength`` in (0, 1]: the share of the noise schedule that is
-    walked. The generator paints the whole picture; pasting back is the loop's business.
+    walked. ``soft``: (H, W) float32 in [0, 1], how free each pixel of the mask is, so that an edge is redrawn less the farther out it
+    lies; None: all of the mask is free. The generator paints the whole picture; pasting back is the loop's business.
     """
 
     image: Image
@@ -82,6 +83,7 @@ class InpaintJob:
     seed: int
     negative_prompt: str = ""
     strength: float = 0.85
+    soft: Heat | None = None
 
 
 @dataclass(frozen=True, slots=True)

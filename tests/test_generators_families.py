@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -244,7 +245,7 @@ def test_soft_masks_redraw_less_where_they_are_softer(family: str, strength: flo
         latents = blend.encode(view, [asked.image])
         shift, scale = view.vae.config.get("shift_factor") or 0.0, view.vae.config.scaling_factor
         trip = view.image_processor.postprocess(view.vae.decode(latents / scale + shift, return_dict=False)[0])[0]
-    levels = [maker.inpaint([asked], [np.full((32, 64), level, np.float32)])[0] for level in (0.0, 0.4, 1.0)]
+    levels = [maker.inpaint([replace(asked, soft=np.full((32, 64), level, np.float32))])[0] for level in (0.0, 0.4, 1.0)]
     assert same(levels[0], trip, 1)
     assert not same(levels[2], trip, 1)
     assert not same(levels[1], levels[2], 1)
@@ -261,7 +262,7 @@ def test_blending_starts_at_the_picture_with_any_scheduler(scheduler: str) -> No
     maker, asked = generator("sd", given, steps=10, guidance_scale=1.0), job(1, (64, 32), strength=0.5)
     began: list[torch.Tensor] = []
     hook = given.unet.register_forward_pre_hook(lambda _module, inputs, kwargs: began.append(inputs[0].clone()), with_kwargs=True)
-    maker.inpaint([asked], [asked.mask.astype(np.float32)])
+    maker.inpaint([replace(asked, soft=asked.mask.astype(np.float32))])
     hook.remove()
     assert len(began) == 5
     walker = maker._painter.view.scheduler
@@ -271,8 +272,6 @@ def test_blending_starts_at_the_picture_with_any_scheduler(scheduler: str) -> No
 
 def test_soft_masks_are_checked() -> None:
     with pytest.raises(InputError, match="a family whose latents can be blended"):
-        generator("flux").inpaint([job(1)], [np.zeros((32, 48), np.float32)])
+        generator("flux").inpaint([replace(job(1), soft=np.zeros((32, 48), np.float32))])
     with pytest.raises(InputError, match=r"soft mask is \(8, 8\)"):
-        generator("sd").inpaint([job(1)], [np.zeros((8, 8), np.float32)])
-
-
+        generator("sd").inpaint([replace(job(1), soft=np.zeros((8, 8), np.float32))])

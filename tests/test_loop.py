@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refine import loop, regions
+from refine import loop, regions, repair
 from refine.errors import ConfigError, InputError
 from refine.gate import REASONS, Gate, Rule
 from refine.policy import Budget, Policy, Route
@@ -228,3 +228,18 @@ def test_repair_of_a_given_scratched_image_at_odd_size() -> None:
     image = scratched(picture(2, 83, 131), [(60, 100, 80, 120)])
     [record] = loop.run(["x"], [0], models=party, images=[image], policy=POLICY, gate=GATE)
     assert record.best.image.size == (83, 131) and record.best.critique.mass < record.first.critique.mass
+
+
+def test_a_soft_mask_tells_the_generator_how_free_a_pixel_is() -> None:
+    """Its edge is the edge that the result is blended with; what is kept stays kept."""
+    party, image = models(), scratched(picture(0), BOXES)
+    found = party.controller.inspect([image])[0].regions[0]
+    for soft in (False, True):
+        where = repair.plan(Inpaint(found, "x"), image, replace(POLICY, soft=soft), party.generator)
+        asked = repair.job(where, Inpaint(found, "x"), image, 0.5, 1)
+        assert (asked.soft is not None) == soft
+        if asked.soft is not None:
+            assert asked.soft.shape == asked.mask.shape
+            assert 0 <= asked.soft.min() < asked.soft.max() <= 1
+            assert asked.soft[asked.mask].mean() > asked.soft[~asked.mask].mean()
+            assert len(np.unique(asked.soft[asked.mask])) > 2, "an edge of many steps"

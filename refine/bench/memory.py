@@ -114,7 +114,7 @@ class Drawing:
 
     def inpaint(self, jobs: Sequence[InpaintJob]) -> list[Image]:
         words = [(job.prompt, job.negative_prompt, job.seed, job.strength) for job in jobs]
-        seen = [part for job in jobs for part in (job.image, job.mask)]
+        seen = [part for job in jobs for part in (job.image, job.mask, job.soft)]
         return self.memory.recall(digest(("inpaint", id(self.generator), words, *seen)), lambda: self.generator.inpaint(jobs))
 
 
