@@ -26,7 +26,7 @@ from refine.jobs import Job
 from refine.policy import Policy
 from refine.report import write_report
 from refine.report.diff import revision
-from refine.report.document import inert
+from refine.report.document import asset, inert
 from refine.report.item import read_items
 from refine.report.markup import element
 from refine.report.masks import shrink
@@ -304,6 +304,39 @@ def test_pictures_are_made_small() -> None:
     image = picture(2, 2048, 600)
     assert len(data_uri(image, 384)) < len(data_uri(image, 1024))
     assert image.size == (2048, 600)
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2's contrast ratio of two colours #rrggbb."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_have_contrast_in_light_and_dark() -> None:
+    """WCAG 2 AA: 4.5 for text, 3 for the borders of controls."""
+    css = asset("report.css")
+    pairs = {name: both for name, *both in re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", css)}
+    text = [
+        ("ink", "paper"),
+        ("soft", "paper"),
+        ("soft", "card"),
+        ("good", "good-wash"),
+        ("bad", "card"),
+        ("bad", "bad-wash"),
+        ("link", "card"),
+    ]
+    for least, wanted in ((4.5, text), (3, [("edge", "paper"), ("edge", "card")])):
+        for front, back in wanted:
+            assert min(map(contrast, pairs[front], pairs[back])) >= least, (front, back)
+    hues = re.findall(r"--hue: (#\w{6})", css)
+    assert len(hues) == 8
+    assert min(contrast(hue, "#ffffff") for hue in hues) >= 4.5, "white numbers on them"
 
 
 @given(*[st.text("ab <&", max_size=20)] * 2)
