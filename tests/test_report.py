@@ -339,13 +339,26 @@ def test_colours_have_contrast_in_light_and_dark() -> None:
     assert min(contrast(hue, "#ffffff") for hue in hues) >= 4.5, "white numbers on them"
 
 
-@given(*[st.text("ab <&", max_size=20)] * 2)
+@given(*[st.text("ab, <&", max_size=20)] * 2)
 def test_a_revision_holds_both_prompts(old: str, new: str) -> None:
-    """Without what is struck out it reads as the new prompt, without what is inserted as the old one."""
+    """Without what is struck out it reads as the new prompt; if there is a common word, without what is inserted as the old one."""
+
+    def reads(left_out: str) -> list[str]:
+        return re.findall(r"[^\s,]+|,", "".join(words for kind, words in parts if kind != left_out))
+
+    def words(text: str) -> list[str]:
+        return re.findall(r"[^\s,]+|,", text)
+
     parts = Marked(revision(old, new).text).parts
-    assert " ".join(words for kind, words in parts if kind != "del").split() == new.split()
-    if set(old.split()) & set(new.split()):
-        assert " ".join(words for kind, words in parts if kind != "ins").split() == old.split()
+    assert reads("del") == words(new)
+    if {word for word in words(old) if word.isalnum()} & set(words(new)):
+        assert reads("ins") == words(old)
+
+
+def test_a_comma_does_not_make_a_word_another_one() -> None:
+    assert revision("a hand", "a good hand, sharp").text == "a <ins>good</ins> hand<ins>, sharp</ins>"
+    assert revision("a red cat", "a cat").text == "a <del>red</del> cat"
+    assert revision("one", "two words").text == "<span>two words</span>"
 
 
 class Marked(HTMLParser):

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
 from refine.report.markup import Child, Html, element, join
 
+WORD = re.compile(r"\s*(?:[,;:]|[^\s,;:]+)")  # with the blanks before it; a comma is a word of its own
+
 
 def revision(old: str, new: str) -> Html:
     """The new prompt with what was added (ins) and, struck out, what was taken away (del). Without a common word: the new one alone."""
-    before, after = old.split(), new.split()
-    if not set(before) & set(after):
+    before, after = WORD.findall(old), WORD.findall(new)
+    plain = [[word.strip() for word in words] for words in (before, after)]
+    if not {word for word in plain[0] if word.isalnum()} & set(plain[1]):
         return element("span", new)
-    return join(_parts(before, after), " ")
+    return join(_parts(before, after, SequenceMatcher(None, *plain, autojunk=False)))
 
 
-def _parts(before: list[str], after: list[str]) -> Iterator[Child]:
-    for kind, a0, a1, b0, b1 in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        gone, come = " ".join(before[a0:a1]), " ".join(after[b0:b1])
+def _parts(before: Sequence[str], after: Sequence[str], matcher: SequenceMatcher[str]) -> Iterator[Child]:
+    for kind, a0, a1, b0, b1 in matcher.get_opcodes():
+        gone, come = "".join(before[a0:a1]), "".join(after[b0:b1])
         if kind == "equal":
             yield come
             continue
-        if gone:
-            yield element("del", gone)
-        if come:
-            yield element("ins", come)
+        yield from _marked("del", gone)
+        yield from _marked("ins", " " + come.lstrip() if gone and come else come)
+
+
+def _marked(tag: str, text: str) -> Iterator[Child]:
+    """The words in their element, the blanks before them outside of it."""
+    if words := text.lstrip():
+        yield text[: len(text) - len(words)]
+        yield element(tag, words)

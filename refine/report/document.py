@@ -96,6 +96,6 @@ def options(rows: Sequence[tuple[str, str, int]]) -> Html:
 
 def help_dialog(keys: Sequence[tuple[str, str]]) -> Html:
     rows = [element("div", element("dt", element("kbd", key)), element("dd", words)) for key, words in keys]
-    close = element("button", "Close", type="button", id="close", autofocus=True)
+    close = element("button", "Close", type="button", id="close")
     title = element("h2", "Keyboard", id="help-title")
     return element("dialog", title, element("dl", *rows), close, id="help", aria_labelledby="help-title")
