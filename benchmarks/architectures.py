@@ -122,14 +122,39 @@ def safety_checker() -> nn.Module:
     return StableDiffusionSafetyChecker(config)  # type: ignore[no-any-return]
 
 
-def clip_l_336() -> nn.Module:
+def clip_vision_l(side: int) -> nn.Module:
+    """OpenAI's CLIP ViT-L/14, at 224 or 336 px."""
     vision = {
-        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
-        "patch_size": 14, "image_size": 336
+        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14,
+        "image_size": side,
     }  # fmt: skip
     text = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-    return transformers.CLIPModel(transformers.CLIPConfig(vision_config=vision, text_config=text,
-    projection_dim=768))  # type: ignore[no-any-return]
+    config = transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=768)
+    return transformers.CLIPModel(config)  # type: ignore[no-any-return]
+
+
+def qwen_7b() -> nn.Module:
+    config = transformers.Qwen2Config(
+        vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    return transformers.Qwen2ForCausalLM(config)  # type: ignore[no-any-return]
+
+
+SAM_HUGE: Mapping[str, Any] = {
+    "hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 16, "global_attn_indexes": [7, 15, 23, 31], "mlp_dim": 5120
+}  # fmt: skip
+
+
+def sam(**vision: Any) -> nn.Module:
+    """The class's own sizes are ViT-B."""
+    return transformers.SamModel(transformers.SamConfig(vision_config=vision))  # type: ignore[no-any-return]
+
+
+def owlv2_base() -> nn.Module:
+    """ViT-B/16; the class's own sizes but for the side of the picture."""
+    config = transformers.Owlv2Config(vision_config={"image_size": 960})
+    return transformers.Owlv2ForObjectDetection(config)  # type: ignore[no-any-return]
 
 
 def legion() -> nn.Module:
@@ -141,13 +166,10 @@ def legion() -> nn.Module:
         "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
         "patch_size": 14, "image_size": 336
     }  # fmt: skip
-    sam = transformers.SamConfig(vision_config={
-        "hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 16, "global_attn_indexes": [7, 15, 23, 31], "mlp_dim": 5120
-    }).to_dict()  # fmt: skip
     config = LegionConfig(
         clip_config=transformers.CLIPVisionConfig(**clip),
         llama_config=transformers.LlamaConfig(vocab_size=32009, rms_norm_eps=1e-5, max_position_embeddings=4096, pad_token_id=0),
-        sam_config=transformers.SamConfig(**sam),
+        sam_config=transformers.SamConfig(vision_config=SAM_HUGE),
         seg_token_id=32004,
         detector_hidden=0,
     )
@@ -162,8 +184,8 @@ def hps() -> nn.Module:
         "hidden_act": "gelu",
     }  # fmt: skip
     text = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "hidden_act": "gelu"}
-    return transformers.CLIPModel(transformers.CLIPConfig(vision_config=vision, text_config=text,
-    projection_dim=1024))  # type: ignore[no-any-return]
+    config = transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=1024)
+    return transformers.CLIPModel(config)  # type: ignore[no-any-return]
 
 
 def imagereward() -> nn.Module:
@@ -179,12 +201,20 @@ def imagereward() -> nn.Module:
     return ImageRewardModel(vision, text)
 
 
+def aesthetic_head() -> nn.Module:
+    from refine.evals.clip_rewards import linear_probe
+
+    return linear_probe(768)
+
+
 MAKERS: Mapping[str, Make] = {
     "sd15-unet": sd15_unet, "sdxl-unet": sdxl_unet, "sd35-medium": sd35_medium, "flux": flux,
     "flux-schnell": flux_schnell, "flux-fill": flux_fill, "qwen-image": qwen_image,
     "sd-vae": lambda: vae(4), "flat-vae": flat_vae, "qwen-vae": qwen_vae, "clip-l": clip_l, "clip-l-projected": clip_l_projected,
-    "clip-g": clip_g, "t5-xxl": t5_xxl, "qwen2.5-vl-7b": qwen_vl_7b, "safety-checker": safety_checker, "clip-l-336": clip_l_336,
-    "legion": legion, "hps": hps, "imagereward": imagereward,
+    "clip-g": clip_g, "t5-xxl": t5_xxl, "qwen2.5-vl-7b": qwen_vl_7b, "safety-checker": safety_checker,
+    "clip-l-224": lambda: clip_vision_l(224), "clip-l-336": lambda: clip_vision_l(336), "qwen2.5-7b": qwen_7b,
+    "sam-huge": lambda: sam(**SAM_HUGE), "sam-base": sam, "owlv2-base": owlv2_base, "legion": legion, "hps": hps,
+    "imagereward": imagereward, "aesthetic-head": aesthetic_head,
 }  # fmt: skip
 
 

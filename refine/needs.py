@@ -57,8 +57,9 @@ def needs(tree: Mapping[str, Any]) -> list[Need]:
 
 
 def is_remote(text: str) -> bool:
-    """True for what can only be a name on the hub: neither a path that exists nor an embedded model."""
-    return bool(HUB.fullmatch(text)) and not embedded.is_reference(text) and not Path(text).expanduser().exists()
+    """True for what can only be a name on the hub: neither a path that exists, nor a file of weights, nor an embedded model."""
+    is_local = text.endswith(WEIGHTS) or Path(text).expanduser().exists()
+    return bool(HUB.fullmatch(text)) and not embedded.is_reference(text) and not is_local
 
 
 def _walk(node: Any, where: str, use: str | None) -> Iterator[Need]:

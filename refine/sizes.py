@@ -30,6 +30,7 @@ T5_XXL = Part("t5-xxl", 4762.31)
 SD_VAE = Part("sd-vae", 83.65)
 FLAT_VAE = Part("flat-vae", 83.82)
 SDXL = (Part("sdxl-unet", 2567.46), CLIP_L, CLIP_G, SD_VAE)
+QWEN_VL = Part("qwen2.5-vl-7b", 8292.17)
 FLUX_READERS = (CLIP_L, T5_XXL, FLAT_VAE)
 
 # Repository → its networks, by their names in benchmarks/architectures.py.
@@ -41,12 +42,20 @@ TABLE: Mapping[str, tuple[Part, ...]] = {
     "black-forest-labs/FLUX.1-dev": (Part("flux", 11901.41), *FLUX_READERS),
     "black-forest-labs/FLUX.1-schnell": (Part("flux-schnell", 11891.18), *FLUX_READERS),
     "black-forest-labs/FLUX.1-Fill-dev": (Part("flux-fill", 11902.39), *FLUX_READERS),
-    "Qwen/Qwen-Image": (Part("qwen-image", 20430.40), Part("qwen2.5-vl-7b", 8292.17), Part("qwen-vae", 126.89)),
+    "Qwen/Qwen-Image": (Part("qwen-image", 20430.40), QWEN_VL, Part("qwen-vae", 126.89)),
     # The language model and the towers; a published file also holds what its training left behind (see its preset's cost).
     "fanqiNO1/LEGION-8B-replicate": (Part("legion", 7721.90),),
     "khr0516/legion_LE": (Part("legion", 7721.90),),
     "openai/clip-vit-large-patch14-336": (Part("clip-l-336", 427.94, 4),),
+    "Qwen/Qwen2.5-VL-7B-Instruct": (QWEN_VL,),
+    "Qwen/Qwen2.5-7B-Instruct": (Part("qwen2.5-7b", 7615.62),),
+    "facebook/sam-vit-huge": (Part("sam-huge", 641.09, 4),),
+    "facebook/sam-vit-base": (Part("sam-base", 93.74, 4),),
+    "google/owlv2-base-patch16-ensemble": (Part("owlv2-base", 154.97, 4),),
+    "openai/clip-vit-large-patch14": (Part("clip-l-224", 427.62, 4),),
     "xswu/HPSv2": (Part("hps", 986.11),),
+    "yuvalkirstain/PickScore_v1": (Part("hps", 986.11, 4),),  # the same CLIP ViT-H/14
+    "trl-lib/ddpo-aesthetic-predictor": (Part("aesthetic-head", 0.93, 4),),
     "THUDM/ImageReward": (Part("imagereward", 446.21, 4),),
     "bert-base-uncased": (),  # its vocabulary alone: 0.2 MB
 }
@@ -62,6 +71,6 @@ def millions() -> dict[str, float]:
     return {part.name: part.millions for parts in TABLE.values() for part in parts}
 
 
-def loaded(parts: Iterable[Part], dtype: str) -> list[float]:
-    """Gigabytes of each part in memory, in a precision."""
-    return [part.millions * 1e6 * BYTES[dtype] / GB for part in parts]
+def loaded(parts: Iterable[Part], dtype: str | None) -> list[float]:
+    """Gigabytes of each part in memory, in a precision (None: as stored)."""
+    return [part.millions * 1e6 * (BYTES[dtype] if dtype else part.stored) / GB for part in parts]

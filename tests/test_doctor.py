@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from refine import cli, config, device, memory, needs
+from benchmarks import architectures
+from refine import cli, config, device, memory, needs, sizes
 from refine.evals import hub
+
+REWARD = """
+class Steady:
+    name = "steady"
+
+    def score(self, images, prompts):
+        return [1.0] * len(images)
+"""
 
 
 def test_doctor_weighs_a_preset_without_a_download(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,6 +36,59 @@ def test_less_of_the_accelerator_with_every_policy(preset: str) -> None:
     together = [demand.together for demand in asked]
     assert together == sorted(together, reverse=True) and together[0] > together[-1]
     assert all(demand.staged <= demand.together for demand in asked)
+
+
+@pytest.mark.parametrize("preset", ["qwen-vl", "adetailer", "legion-le"])
+def test_every_model_within_a_model_is_counted(preset: str) -> None:
+    tree = config.load([preset]).tree
+    found, unknown = memory.models(tree)
+    assert unknown == []
+    named = {need.repo for need in needs.needs(tree)}
+    assert all(sizes.weights(repo) is not None for repo in named)
+    controller = next(model for model in found if model.where == "controller")
+    assert len(controller.networks) == len([None for need in needs.needs(tree) if re.fullmatch(r"controller\..*source", need.where)])
+
+
+def test_precision_is_the_plugins_own() -> None:
+    """Qwen-VL in bfloat16, SAM as it is stored: in float32."""
+    found, _ = memory.models(config.load(["qwen-vl"]).tree)
+    controller = next(model for model in found if model.where == "controller")
+    assert sorted(controller.networks) == pytest.approx([4 * 0.64109, 2 * 8.29217])
+
+
+def test_a_local_reviser_never_leaves_the_accelerator() -> None:
+    layer = ["reviser.use=llm", "reviser.chat.use=local", "reviser.chat.source=Qwen/Qwen2.5-7B-Instruct"]
+    without, beside = (memory.demands(memory.models(config.load(["sdxl"], more).tree)[0]) for more in ([], layer))
+    for before, after in zip(without, beside, strict=True):
+        assert after.staged - before.staged == pytest.approx(2 * 7.61562)
+        assert after.together - before.together == pytest.approx(2 * 7.61562)
+
+
+def test_what_cannot_be_counted_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    preset = tmp_path / "mine.yaml"
+    preset.write_text(
+        "base: adetailer\ncontroller: {use: detector, finder: {use: yolo, source: hand.pt}}\n"
+        "rewards: {odd: {use: pickscore, source: some/model}, own: {use: 'tiny_reward:Steady'}}\n"
+    )
+    (tmp_path / "tiny_reward.py").write_text(REWARD)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert cli.main(["doctor", "--preset", str(preset), "--set", "controller.grader.use=clip"]) == 0
+    said = capsys.readouterr().out
+    assert "hand.pt (controller), some/model (rewards.odd), tiny_reward:Steady (rewards.own)" in said
+    assert "weights to download: at least" in said
+    assert "hand.pt" not in [need.repo for need in needs.needs(config.load([str(preset)]).tree)], "a file is not downloaded"
+
+
+def test_quantizing_is_not_counted_and_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--preset", "sdxl", "--set", "controller.quantize=4bit"]) == 0
+    assert "controller.quantize is set" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", ["clip-l", "clip-l-224", "sam-base", "owlv2-base", "imagereward", "aesthetic-head"])
+def test_sizes_are_counted(name: str) -> None:
+    """On the meta device, from the classes; ``python -m benchmarks.architectures`` counts the large ones too."""
+    assert architectures.count(name) == pytest.approx(sizes.millions()[name], abs=0.01)
 
 
 def test_the_embedded_family_needs_nothing() -> None:

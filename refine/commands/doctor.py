@@ -61,18 +61,24 @@ def weigh(tree: Mapping[str, Any], card: Accelerator | None, screen: Console) ->
     wanted = needs.needs(tree)
     screen.print(download_table([(need.repo, need.where, sizes.weights(need.repo), is_cached(need.repo)) for need in wanted]))
     found, unknown = memory.models(tree)
-    remote = [source for source in unknown if needs.is_remote(source)]
-    if remote:
-        screen.print(f"Sizes not known, and not counted: {', '.join(remote)}.", soft_wrap=True)
     if found:
         asked = memory.demands(found)
         screen.print(memory_table(asked, card))
-        screen.print(memory.advice(asked, card.memory if card else None), soft_wrap=True)
+        if missing := uncounted(tree, unknown):
+            screen.print(display.safe(missing), soft_wrap=True)
+        screen.print(memory.advice(asked, card.memory if card else None, bool(unknown)), soft_wrap=True)
         have, need = machine.memory(), min(demand.machine for demand in asked)
         if need > have:
             screen.print(f"This machine has {have:.1f} GB of memory; loading takes {need:.1f} GB at least.", soft_wrap=True)
     if text := official(tree):
         screen.print(text, soft_wrap=True)
+
+
+def uncounted(tree: Mapping[str, Any], unknown: Sequence[str]) -> str:
+    """What the tables leave out: weights of unknown size, and what quantizing saves."""
+    said = [f"Missing in these numbers, their sizes are not known: {', '.join(unknown)}."] if unknown else []
+    roles = [role for role in ("generator", "controller") if tree[role].get("quantize") not in (None, "none")]
+    return " ".join([*said, *(f"{role}.quantize is set; its weights are counted as if it were not." for role in roles)])
 
 
 def is_cached(repo: str) -> bool:
@@ -83,7 +89,8 @@ def is_cached(repo: str) -> bool:
 def download_table(rows: Sequence[tuple[str, str, float | None, bool]]) -> Table:
     """Repository, what for, gigabytes of weights, whether some of it is here."""
     total = sum(size or 0.0 for _, _, size, _ in rows)
-    made = Table(title=f"weights to download: {total:.1f} GB, counted from the architectures", title_justify="left")
+    least = "at least " if any(size is None for _, _, size, _ in rows) else ""
+    made = Table(title=f"weights to download: {least}{total:.1f} GB, counted from the architectures", title_justify="left")
     for heading in ("repository", "for", "GB", "in the cache"):
         made.add_column(heading, overflow="fold", justify="right" if heading == "GB" else "left")
     for repo, where, size, there in rows:
