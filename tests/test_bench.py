@@ -368,11 +368,15 @@ def test_what_the_baseline_lacks_leaves_the_table() -> None:
 
 
 def test_what_got_worse_is_counted_by_repair_and_by_picture() -> None:
-    def drawn(areas: list[float], strayed: list[float]) -> folder.Line:
-        return {"metrics": {"area": areas[-1]}, "areas": areas, "accepted": len(areas) - 1, "strayed": strayed}
+    def drawn(areas: list[float], strayed: list[float], core: float = 1.0) -> folder.Line:
+        judged = [(area, core) for area in areas]
+        metrics = {"area": areas[-1], "core": core}
+        return {"metrics": metrics, "judged": judged, "accepted": len(areas) - 1, "strayed": strayed}
 
     base = [drawn([0.5], []), drawn([0.1], []), drawn([0.0], [])]
     lines = [drawn([0.5, 0.2, 0.3], [0.0, 0.5]), drawn([0.1, 0.4], []), {"failed": "x"}]
+    assert not summary.is_worse((0.1, 1.0), (0.1009, 1.0)), "a handful of pixels"
+    assert summary.is_worse((0.1, 1.0), (0.0, 0.0)), "a solid is lost"
     harm = summary.harmed("arm", lines, base)
     assert (harm.accepted, harm.strayed) == (3, 0.25)
     assert harm.repairs is not None

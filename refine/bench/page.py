@@ -62,7 +62,8 @@ def section(where: Path, table: Table, budget: int) -> Html:
         gallery(where, table),
         element("h3", "What it cost, per picture"),
         grid(tables.COST_HEADS, [tables.cost_row(cost) for cost in table.costs], words=1),
-        element("h3", "What it made worse, by the judge's artifact area"),
+        element("h3", "What it made worse"),
+        element("p", tables.HARM_NOTE, class_="note"),
         grid(tables.HARM_HEADS, [tables.harm_row(harm) for harm in table.harm]),
         element("details", element("summary", "All statistics, and the ids of the prompts"), *details, element("p", ids, class_="note")),
     )

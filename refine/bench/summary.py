@@ -23,7 +23,7 @@ import numpy as np
 from refine.bench import folder
 from refine.bench.arms import Arm, steering
 from refine.bench.folder import Line, Plan
-from refine.bench.metrics import AREA, Metric
+from refine.bench.metrics import AREA, CORE, Metric
 from refine.bench.samples import Sample
 from refine.bench.work import tables
 from refine.evals import statistics
@@ -31,6 +31,7 @@ from refine.evals.statistics import Floats, Interval
 
 MISSING: Line = {}
 Curve = tuple[tuple[int, float | None], ...]  # (denoiser evaluations spent, metric) at the start and after each kept attempt
+WORSE = 0.001  # of the picture: a smaller artifact counts as none, as in the loop
 GRID = 32  # points of a curve over compute
 
 
@@ -81,8 +82,9 @@ class Cost:
 class Harm:
     """What an arm made worse, by the held-out judge (None: no judge, or nothing to judge), and what it touched beside its masks.
 
-    repairs: share of the accepted repairs after which the artifact area is larger than before. pictures: share of the pictures that end
-    with a larger area than the unrefined ones. strayed: of the pixels outside the mask of an accepted repaint, the share that changed.
+    A picture is worse than another where its artifact area is larger by more than ``WORSE``, or where the prompt's core is not right any
+    more. repairs: share of the accepted repairs that made the picture worse. pictures: share of the pictures that ended worse than the
+    unrefined ones. strayed: of the pixels outside the mask of an accepted repaint, the share that changed.
     """
 
     arm: str
@@ -236,10 +238,10 @@ def spent(arm: Arm, lines: Sequence[Line], calls: Mapping[str, float | None]) ->
 
 def harmed(arm: str, lines: Sequence[Line], base: Sequence[Line]) -> Harm:
     """Counts over finished pictures; a lost picture is the unrefined one, as everywhere."""
-    walks = [line.get("areas", ()) for line in lines]
-    rises = [after > before for walk in walks for before, after in pairwise(walk) if before is not None and after is not None]
-    pairs = [(value(line, AREA), value(other, AREA)) for line, other in zip(lines, base, strict=True)]
-    worse = [after is not None and after > before for after, before in pairs if before is not None]
+    walks = [line.get("judged", ()) for line in lines]
+    rises = [is_worse(before, after) for walk in walks for before, after in pairwise(walk) if None not in (*before, *after)]
+    ends = [[(value(one, AREA), value(one, CORE)) for one in (other, line)] for line, other in zip(lines, base, strict=True)]
+    worse = [is_worse(before, after) for before, after in ends if None not in before]
     strayed = [share for line in lines for share in line.get("strayed", ())]
     return Harm(
         arm=arm,
@@ -248,6 +250,14 @@ def harmed(arm: str, lines: Sequence[Line], base: Sequence[Line]) -> Harm:
         pictures=statistics.wilson(sum(worse), len(worse)) if worse else None,
         strayed=float(np.mean(strayed)) if strayed else None,
     )
+
+
+def is_worse(before: Sequence[float | None], after: Sequence[float | None]) -> bool:
+    """Of two readings (artifact area, core), whether the later one is worse; one without a number is not."""
+    (area, core), (new_area, new_core) = before, after
+    if area is None or core is None or new_area is None or new_core is None:
+        return False
+    return new_area - area > WORSE or new_core < core
 
 
 def win_matrix(table: Table, metric: Metric) -> list[list[Interval | None]]:

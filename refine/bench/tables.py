@@ -20,6 +20,10 @@ COST_HEADS = (
     "arm", "what it is", "pictures", "failed", "blank", "denoiser evaluations, mean (most)", "generator, s", "controller, s", "rewards, s",
     "TFLOP", "accepted / tried",
 )  # fmt: skip
+HARM_NOTE = (
+    "What it made worse, by the judge: the artifact area rose by more than 0.1 % of the picture, or count, colours, shapes and order are "
+    "not all right any more."
+)
 HARM_HEADS = (
     "arm", "accepted repairs", "of these, judged worse", "pictures judged worse than unrefined", "pixels changed outside the masks",
 )  # fmt: skip
@@ -56,7 +60,7 @@ def markdown(title: str, plan: Plan, tables: Sequence[Table], budget: int) -> st
     for table in tables:
         parts += [f"## {table.set}: {count(table)}", "Change against the unrefined picture, mean [95 % CI]."]
         parts += [grid(*overview(table)), "What it cost, per picture:", grid(COST_HEADS, [cost_row(cost) for cost in table.costs])]
-        parts += ["What it made worse (the judge's artifact area rose):", grid(HARM_HEADS, [harm_row(harm) for harm in table.harm])]
+        parts += [HARM_NOTE, grid(HARM_HEADS, [harm_row(harm) for harm in table.harm])]
         if same := twins(table):
             parts.append(same)
         for metric in table.metrics:

@@ -124,6 +124,7 @@ def limit(where: Path) -> int:
 
 
 Outcome = tuple[Line, Image | None]
+Numbers = Sequence[float | None]
 
 
 def refine(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], ruler: Ruler, memory: Memory) -> list[Outcome]:
@@ -146,11 +147,11 @@ def refine(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], r
         "calls": {name: round(clock.pictures[name] / len(batch), 4) for name in sorted(clock.pictures)},
     }
     walks = [steps(record, engine.policy, models.generator) for record in records]
-    curves, areas = (walked(walks, prompts, truths, metric, ruler) for metric in (columns[0], metrics.AREA))
+    curves, areas, cores = (walked(walks, prompts, truths, metric, ruler) for metric in (columns[0], metrics.AREA, metrics.CORE))
     critiques = ruler.controller.inspect(finals) if ruler.controller else [record.best.critique for record in records]
     return [
-        (line(record, row | {"controller": critique.area}) | kept(walk, curve, area) | shared, record.best.image)
-        for record, row, critique, walk, curve, area in zip(records, rows, critiques, walks, curves, areas, strict=True)
+        (line(record, row | {"controller": critique.area}) | kept(*told) | shared, record.best.image)
+        for record, row, critique, *told in zip(records, rows, critiques, walks, curves, areas, cores, strict=True)
     ]
 
 
@@ -165,11 +166,11 @@ def walked(
     return [[next(values) for _ in walk] for walk in walks]
 
 
-def kept(walk: Sequence[Step], curve: Sequence[float | None], areas: Sequence[float | None]) -> Line:
-    """What the steps of a picture say: the metric over compute, the judge's artifact area, and what strayed from the masks."""
+def kept(walk: Sequence[Step], curve: Numbers, areas: Numbers, cores: Numbers) -> Line:
+    """What the steps of a picture say: the metric over compute, what the judge reads, and what strayed from the masks."""
     return {
         "curve": [(step.spent, value) for step, value in zip(walk, curve, strict=True)],
-        "areas": areas,
+        "judged": list(zip(areas, cores, strict=True)),
         "strayed": [step.strayed for step in walk if step.strayed is not None],
     }
 
