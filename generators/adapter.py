@@ -19,6 +19,7 @@ from refine import device as devices
 from refine.device import Offload
 from refine.errors import ConfigError, InputError
 from refine.generators import blend, families, loading, shapes, sides, views
+from refine.generators.attention import Attention
 from refine.generators.loading import Precision, Quantize
 from refine.generators.sides import Side
 from refine.types import Heat, Image, InpaintJob
@@ -90,16 +91,18 @@ class DiffusersGenerator:
         offload: Offload = "none",
         vae_tiling: bool = False,
         quantize: Quantize = "none",
+        attention: Attention = "sdpa",
     ) -> DiffusersGenerator:
         """Load a pipeline: a folder, a hub name, or ``mini:generator``; ``inpaint_source``, another one for repairs.
 
         dtype: "auto" is bfloat16 on an accelerator and float32 elsewhere. device: "auto" is the accelerator where there is one.
         offload: how much stays off the accelerator (see ``refine.device``); where its memory is full, the next smaller policy is taken
         and said. vae_tiling: decode in tiles and one by one. quantize: denoiser and large text encoders, by bitsandbytes.
+        attention: of the denoiser; "xformers" and "flash_attention_2" need their package and CUDA (see ``refine.generators.attention``).
         Raises CheckpointError, ConfigError and MissingDependency.
         """
-        pipe, where = loading.load(str(source), dtype, device, variant, quantize)
-        brush = None if inpaint_source is None else loading.load(inpaint_source, dtype, device, None, quantize)[0]
+        pipe, where = loading.load(str(source), dtype, device, variant, quantize, attention)
+        brush = None if inpaint_source is None else loading.load(inpaint_source, dtype, device, None, quantize, attention)[0]
         made = cls(
             pipe, steps=steps, guidance_scale=guidance_scale, true_cfg_scale=true_cfg_scale, batch_size=batch_size, size=size,
             inpaint_pipe=brush, inpaint_guidance_scale=inpaint_guidance_scale,

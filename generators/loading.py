@@ -13,26 +13,34 @@ from refine import device as devices
 from refine.device import Offload
 from refine.embedded import resolve
 from refine.errors import CheckpointError, MissingDependency
+from refine.generators import attention as attentions
+from refine.generators.attention import Attention
 from refine.generators.quiet import quiet
+from refine.generators.shapes import denoiser
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Quantize = Literal["none", "8bit", "4bit"]
 
 
-def load(source: str, dtype: Precision, device: str, variant: str | None, quantize: Quantize) -> tuple[Any, str]:
-    """The pipeline, still off the accelerator, and the device it is meant for. Raises CheckpointError and MissingDependency."""
+def load(
+    source: str, dtype: Precision, device: str, variant: str | None, quantize: Quantize, attention: Attention = "sdpa"
+) -> tuple[Any, str]:
+    """The pipeline, still off the accelerator, and the device it is meant for. Raises CheckpointError, ConfigError, MissingDependency."""
     where = _accelerator() if device == "auto" else device
+    attentions.check(attention, where)
     precision = getattr(torch, ("float32" if where == "cpu" else "bfloat16") if dtype == "auto" else dtype)
     place = resolve(source)
     with quiet():
         try:
             how: Mapping[str, Any] = {} if quantize == "none" else {"quantization_config": quantization(place, quantize, precision)}
-            return DiffusionPipeline.from_pretrained(place, dtype=precision, variant=variant, **how), where
+            pipe = DiffusionPipeline.from_pretrained(place, dtype=precision, variant=variant, **how)
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise CheckpointError(
                 f"Cannot load a text-to-image pipeline from {source!r}: {error} Give a folder with a model_index.json, or a hub name. "
                 "What a preset needs is downloaded with: refine fetch --preset NAME"
             ) from error
+    attentions.use(denoiser(pipe), attention)
+    return pipe, where
 
 
 def settle(pipe: Any, policy: Offload, device: str, vae_tiling: bool) -> Offload:

@@ -13,7 +13,7 @@ from refine.controllers.legion.configuration import LegionConfig
 from refine.controllers.legion.files import locate, settings
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.processing import LegionProcessor
-from refine.errors import CheckpointError, MissingDependency, UnknownName
+from refine.errors import CheckpointError, ConfigError, MissingDependency, UnknownName
 
 QUANTIZED = ("8bit", "4bit")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
@@ -37,6 +37,11 @@ def load(
     dtype None: as stored. quantize: the language model's layers in "8bit" or "4bit" (NF4), by bitsandbytes; the rest stays in ``dtype``.
     attention: of the language model; "flash_attention_2" needs its package, a GPU and half precision. clip: only of a published checkpoint.
     """
+    if attention == "xformers":
+        raise ConfigError(
+            "controller.attention=xformers: transformers, which runs LEGION's language model, offers no xformers kernels. sdpa (the "
+            "default) picks PyTorch's own memory-efficient ones; flash_attention_2 needs the package flash-attn."
+        )
     if attention not in ATTENTIONS:
         raise UnknownName("attention", attention, ATTENTIONS)
     if attention == "flash_attention_2" and find_spec("flash_attn") is None:
