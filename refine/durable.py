@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a whole file through a synced temporary one, so that readers never see half of it."""
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a whole file through a synced temporary one, so that readers never see half of it. Texts are UTF-8, line ends as they are."""
     made = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with made.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with made.open("wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
             os.fsync(file.fileno())
         made.replace(path)
@@ -33,3 +33,20 @@ def append(path: Path, lines: Iterable[str]) -> None:
         except OSError:
             os.truncate(path, size)
             raise
+
+
+def sync_tree(folder: Path) -> None:
+    """Make all files of a folder, and their names, survive a power cut."""
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's names, survive a power cut."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refine import images, jobs, metadata, record, synthetic
+from refine import durable, images, jobs, metadata, record, synthetic
 from refine.errors import ConfigError, InputError, OutputError
 from refine.images import Picture
 from refine.jobs import Job
@@ -75,8 +75,8 @@ def create(folder: Path, config: Tree, presets: Sequence[str], work: Sequence[Jo
         (folder / ITEMS).mkdir(parents=True, exist_ok=True)
         run = Run(folder, config, tuple(presets))
         head = {"config": config, "presets": list(presets), "versions": versions()}
-        _write(folder / JOBS, jobs.dump(work))
-        _write(folder / RUN, dump(head))
+        durable.replace(folder / JOBS, jobs.dump(work))
+        durable.replace(folder / RUN, dump(head))
     return run
 
 
@@ -106,13 +106,13 @@ def must_match(run: Run, config: Tree) -> None:
 def keep_jobs(run: Run, work: Sequence[Job]) -> None:
     """Store what a resumed run has to do now."""
     with writing(run.folder):
-        _write(run.folder / JOBS, jobs.dump(work))
+        durable.replace(run.folder / JOBS, jobs.dump(work))
 
 
 def keep_protocols(run: Run, protocols: Mapping[str, Mapping[str, Any]]) -> None:
     """Store how each reward computes its scores: numbers under two protocols must not be compared."""
     with writing(run.folder):
-        _write(run.folder / REWARDS, json.dumps(protocols, indent=1, sort_keys=True) + "\n")
+        durable.replace(run.folder / REWARDS, json.dumps(protocols, indent=1, sort_keys=True) + "\n")
 
 
 def ledger(folder: Path) -> list[Line]:
@@ -141,7 +141,7 @@ def fold(folder: Path) -> None:
     """One ledger, in the order of the jobs, from those of several processes; what a process that died left half written goes."""
     with writing(folder):
         if shares := _shares(folder):
-            _write(folder / LEDGER, "".join(_text(line) + "\n" for line in ledger(folder)))
+            durable.replace(folder / LEDGER, "".join(_text(line) + "\n" for line in ledger(folder)))
             for path in shares:
                 path.unlink()
         for path in (folder / ITEMS).glob(".*"):
@@ -163,15 +163,16 @@ def save(run: Run, job: Job, outcome: Record, source: Picture | None = None, not
             drawing = {**run.config.get("generator", {}), "sampler": sampler}
             texts = metadata.texts_for(outcome, drawing, source is None, source.texts if source else {})
             write_images(made, outcome, source, texts)
-            _write(made / "record.json", record.dumps(full_record(run, job, key, outcome, source, notes)), replace=False)
-            _sync_tree(made)
+            text = record.dumps(full_record(run, job, key, outcome, source, notes))
+            (made / "record.json").write_text(text, encoding="utf-8", newline="")
+            durable.sync_tree(made)
             shutil.rmtree(final, ignore_errors=True)  # a folder without a line in the ledger is not finished
             made.rename(final)
         finally:
             shutil.rmtree(made, ignore_errors=True)
-        _sync(final.parent)
+        durable.sync(final.parent)
         line = summary(job, key, outcome)
-        _append(run.ledger, _text(line))
+        durable.append(run.ledger, [_text(line)])
     return line
 
 
@@ -180,7 +181,7 @@ def fail(run: Run, job: Job, error: Exception) -> None:
     trace = "".join(traceback.format_exception(error))
     line = {"key": jobs.key(job, run.config), "id": job.id, "error": f"{type(error).__name__}: {error}", "trace": trace}
     with writing(run.folder):
-        _append(run.folder / (f"failures.{run.rank}.jsonl" if run.rank else FAILURES), _text(line))
+        durable.append(run.folder / (f"failures.{run.rank}.jsonl" if run.rank else FAILURES), [_text(line)])
 
 
 def failed(folder: Path) -> list[Line]:
@@ -265,7 +266,7 @@ def write_scores(folder: Path) -> Path:
     writer.writeheader()
     writer.writerows(rows)
     with writing(folder):
-        _write(folder / SCORES, text.getvalue())
+        durable.replace(folder / SCORES, text.getvalue())
     return folder / SCORES
 
 
@@ -277,49 +278,3 @@ def _row(line: Mapping[str, Any]) -> dict[str, Any]:
     return (
         head | scores | areas | {name: line[name] for name in ("rounds", "accepted", "rejected", "stop_reason", "evaluations", "seconds")}
     )
-
-
-def _write(path: Path, text: str, replace: bool = True) -> None:
-    """Write a whole file, synced; ``replace``: through a temporary one, so that readers never see half of it."""
-    target = path.with_name(f".{path.name}.{os.getpid()}") if replace else path
-    try:
-        with target.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            target.replace(path)
-    finally:
-        if replace:
-            target.unlink(missing_ok=True)
-
-
-def _append(path: Path, line: str) -> None:
-    """Add one line, synced; what a crash left of an unfinished line is closed first, and a failed write is taken back."""
-    with path.open("ab+") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1))
-        torn = file.read(1) not in (b"", b"\n")
-        try:
-            file.write((b"\n" if torn else b"") + line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        except OSError:
-            os.truncate(path, size)
-            raise
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's names, survive a power cut."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,12 +14,12 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from refine import durable
 from refine.bench.arms import Arm
 from refine.bench.samples import Sample
 from refine.errors import ConfigError, InputError, OutputError
@@ -73,8 +73,8 @@ def keep(folder: Path, plan: Plan) -> None:
     head = {"request": plan.request, "plan": plan.tree, "versions": versions()}
     samples = "".join(json.dumps(asdict(sample), ensure_ascii=False) + "\n" for group in plan.sets.values() for sample in group)
     with writing(folder):
-        replace(folder / SAMPLES, samples.encode())
-        replace(folder / BENCH, dump(head).encode())
+        durable.replace(folder / SAMPLES, samples)
+        durable.replace(folder / BENCH, dump(head))
 
 
 def request(folder: Path) -> Request:
@@ -131,7 +131,7 @@ def save(folder: Path, arm: str, sample: Sample, line: Line, image: Image | None
             png(picture(folder, arm, sample), image)
         path = folder / ARMS / arm / (f"ledger.{rank}.jsonl" if rank else "ledger.jsonl")
         path.parent.mkdir(parents=True, exist_ok=True)
-        append(path, json.dumps({"set": sample.set, "key": sample.key} | line, ensure_ascii=False, allow_nan=False))
+        durable.append(path, [json.dumps({"set": sample.set, "key": sample.key} | line, ensure_ascii=False, allow_nan=False)])
 
 
 def png(path: Path, image: Image) -> None:
@@ -139,33 +139,9 @@ def png(path: Path, image: Image) -> None:
     file = io.BytesIO()
     image.save(file, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, file.getvalue())
+    durable.replace(path, file.getvalue())
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:
     """Plain floats; None for what is not a number, which JSON cannot hold."""
     return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a whole file through a synced temporary one, so that readers never see half of it."""
-    made = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with made.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        made.replace(path)
-    finally:
-        made.unlink(missing_ok=True)
-
-
-def append(path: Path, text: str) -> None:
-    """Add one synced line; what a crash left of an unfinished line is closed first."""
-    with path.open("ab+") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1))
-        torn = file.read(1) not in (b"", b"\n")
-        file.write((b"\n" if torn else b"") + text.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())

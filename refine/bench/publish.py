@@ -6,6 +6,7 @@ from pathlib import Path
 
 import PIL.Image
 
+from refine import durable
 from refine.bench import folder, layouts, page, plots, summary, tables
 from refine.bench.folder import Plan
 from refine.bench.summary import Table
@@ -19,9 +20,9 @@ def everything(where: Path, plan: Plan) -> str:
     made = summary.summarise(where, plan)
     budget = limit(where)
     title = f"refine bench: {plan.request['suite']}"
-    folder.replace(where / ROWS, tables.rows(where, plan).encode())
-    folder.replace(where / MARKDOWN, tables.markdown(title, plan, made, budget).encode())
-    folder.replace(where / HTML, page.page(title, where, plan, made, budget).encode())
+    durable.replace(where / ROWS, tables.rows(where, plan))
+    durable.replace(where / MARKDOWN, tables.markdown(title, plan, made, budget))
+    durable.replace(where / HTML, page.page(title, where, plan, made, budget))
     for table in made:
         draw(where / PLOTS, table, budget)
     exported = export(where, plan)
@@ -35,7 +36,7 @@ def draw(where: Path, table: Table, budget: int) -> None:
     made = {"compute": plots.compute(table, budget), "categories": plots.categories(table), "wins": plots.wins(table)}
     for name, plot in made.items():
         if plot is not None:
-            folder.replace(where / f"{table.set}-{name}.svg", plot.text.encode())
+            durable.replace(where / f"{table.set}-{name}.svg", plot.text)
 
 
 def export(where: Path, plan: Plan) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from refine import durable
 from refine.bench import cost, folder, metrics, samples
 from refine.bench.arms import Arm
 from refine.bench.cost import Clock
@@ -68,7 +69,7 @@ def prepare(where: Path, plan: Plan, engine: Engine) -> None:
     asked = engine.budget.evaluations
     evaluations = asked if asked is not None else plan.draws * engine.models.generator.cost()
     counted = cost.count(engine.models, next(iter(plan.sets.values()))[0].prompt)
-    folder.replace(where / folder.COST, (json.dumps({"evaluations": evaluations, "flops": asdict(counted)}, indent=1) + "\n").encode())
+    durable.replace(where / folder.COST, json.dumps({"evaluations": evaluations, "flops": asdict(counted)}, indent=1) + "\n")
 
 
 def pending(where: Path, plan: Plan) -> list[tuple[str, int]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from refine import config as configuration
-from refine import display, images, jobs, presets, prompts, runner, store, trees
-from refine.bench import folder, tuning
+from refine import display, durable, images, jobs, presets, prompts, runner, store, trees
+from refine.bench import tuning
 from refine.bench.tables import interval
 from refine.bench.tuning import Fitted, Outcome
 from refine.engine import batches
@@ -44,7 +44,7 @@ def execute(args: Namespace) -> None:
     lines = report_lines(found, outcomes, len(report), [tuning.vetoed(one.gate, chances) for one in (engine, after)], len(chances))
     with store.writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder.replace(out, preset(args, found, lines).encode())
+        durable.replace(out, preset(args, found, lines))
     display.console().print(display.safe("\n".join([*lines, f"preset: {out}"])))
 
 
