@@ -2,6 +2,7 @@
 
     python -m benchmarks.recipe tint     how far does a repaint shift the colours around its mask, and does taking that out help?
     python -m benchmarks.recipe box      is a second look at the repaired box alone cheaper than one at the whole picture, and as sure?
+    python -m benchmarks.recipe paint    how near to the clean render is a repaint of the true mask: strengths, soft edges, a filled start?
     python -m benchmarks.recipe parts    which parts of a repaint take the time: what would a cache of them save?
 
 Seconds are the processor's: other processes hardly count.
@@ -15,6 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import PIL.Image
+from scipy import ndimage
 
 from benchmarks import common
 from benchmarks.repair import damaged
@@ -23,10 +26,16 @@ from refine.config import Config
 from refine.evals.statistics import Floats
 from refine.policy import Policy
 from refine.stilllife.damage import Sample
-from refine.types import Critique, Generator, Image, Inpaint
+from refine.types import Critique, Generator, Image, Inpaint, Mask
 
 SEED0 = 1_500_000  # tuning seeds
 STRENGTHS = (0.85, 0.4)
+VARIANTS = (
+    *((f"strength {strength}", strength, False, False) for strength in (0.85, 0.6, 0.4, 0.25)),
+    *((f"strength {strength}, soft edge", strength, True, False) for strength in (0.85, 0.4)),
+    *((f"strength {strength}, from a filled mask", strength, False, True) for strength in (0.6, 0.4, 0.25)),
+)
+SMOOTHINGS = 60
 SEEN = 0.1  # a fault is seen where the mass in its mask is at least this share of the mask
 Rows = list[tuple[str, str]]
 
@@ -76,6 +85,42 @@ def shift(plan: repair.Plan, painted: Image, sample: Sample) -> tuple[float, flo
     pixels, wanted, truth, done = (np.asarray(image, np.float64) for image in (patch, source, clean, matched))
     moved = float(np.abs(np.median((wanted - pixels)[ring], axis=0)).max())
     return moved, float(np.abs(pixels - truth)[mask].mean()), float(np.abs(done - truth)[mask].mean())
+
+
+def paint(chosen: Config, samples: Sequence[Sample]) -> Rows:
+    """Error of every fault's pixels against the clean render, of 255: each fault repainted alone, in a picture that keeps the others."""
+    generator: Generator = runner.make("generator", chosen.tree["generator"])
+    faults = [(sample, place) for sample in samples for place in range(len(sample.regions))]
+    rows: Rows = [(f"{len(faults)} faults, before", f"{np.mean([wrong(s.image, s, place) for s, place in faults]):.2f}")]
+    columns: dict[str, Floats] = {}
+    for name, strength, soft, start in VARIANTS:
+        columns[name] = np.array([painted(generator, s, place, strength, soft, start) for s, place in faults])
+        rows.append((name, f"{columns[name].mean():.2f}"))
+    best = np.min([columns[f"strength {strength}"] for strength in (0.85, 0.6, 0.4)], axis=0)
+    return [*rows, ("the best of 0.85, 0.6 and 0.4, by truth", f"{best.mean():.2f}")]
+
+
+def painted(generator: Generator, sample: Sample, place: int, strength: float, soft: bool, start: bool) -> float:
+    """One repaint with the scene's caption, pasted back, measured. ``start``: from the mask filled with what is around it."""
+    action = Inpaint(sample.regions[place], sample.caption)
+    plan = repair.plan(action, sample.image, Policy(soft=soft), generator)
+    begun = filled(sample.image, plan.mask) if start else sample.image
+    (image,) = generator.inpaint([repair.job(plan, action, begun, strength, place)])
+    return wrong(repair.put_back(plan, sample.image, image), sample, place)
+
+
+def wrong(image: Image, sample: Sample, place: int) -> float:
+    """Mean absolute error inside one fault's mask, in levels of 255."""
+    return float(np.abs(np.asarray(image, np.float64) - np.asarray(sample.clean, np.float64)).mean(2)[sample.regions[place].mask].mean())
+
+
+def filled(image: Image, mask: Mask) -> Image:
+    """The nearest pixels from around the mask, smoothed inside it."""
+    base = np.asarray(image, np.float32)[tuple(ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True))]
+    pixels = base
+    for _ in range(SMOOTHINGS):
+        pixels = np.where(mask[..., None], ndimage.uniform_filter(pixels, (3, 3, 1)), base)
+    return PIL.Image.fromarray(np.rint(pixels).clip(0, 255).astype(np.uint8))
 
 
 def box(chosen: Config, samples: Sequence[Sample]) -> Rows:
@@ -141,7 +186,7 @@ def timed(call: Callable[..., Any], name: str, seconds: defaultdict[str, float])
     return timing
 
 
-STUDIES = {"tint": tint, "box": box, "parts": parts}
+STUDIES = {"tint": tint, "paint": paint, "box": box, "parts": parts}
 
 if __name__ == "__main__":
     main()

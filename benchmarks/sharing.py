@@ -29,9 +29,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--n", type=int, default=4, help="pictures of each set, one batch (default 4)")
     parser.add_argument("--sets", nargs="+", default=["prompts"], choices=tuple(samples.SETS))
     parser.add_argument("--preset", action="append", default=[])
+    parser.add_argument("--arm", action="append", default=[], help="only this arm beside the baseline; repeatable")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     args = parser.parse_args(argv)
-    plan = command.plan_of({**command.DEFAULTS, "preset": args.preset, "n": ",".join(f"{name}=2" for name in args.sets)})
+    numbers = ",".join(f"{name}=2" for name in args.sets)  # the plan's own samples are not used
+    plan = command.plan_of({**command.DEFAULTS, "preset": args.preset, "arm": args.arm, "n": numbers})
     load, ruler = command.workshop(plan)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.sets:

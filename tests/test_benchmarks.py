@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 
-from benchmarks import common, generator, loop, repair
+from benchmarks import common, gate, generator, loop, losses, recipe, repair, sharing
 from refine.engine import Engine
 from refine.errors import InputError, OutputError
 from refine.evals.judge import Config, Judge
@@ -114,3 +116,48 @@ def test_every_second_of_the_loop_is_a_models_or_its_own(bench: common.Bench) ->
     assert len(shares) == 5 and all(share >= 0 for share in shares)
     assert sum(shares) == pytest.approx(100, abs=0.3)
     assert float(rows["lockstep is faster by"].split()[0]) > 0
+
+
+@pytest.fixture(scope="module")
+def all_seeing(judge: Path) -> common.Bench:
+    """A loop whose controller knows the clean pictures of the damaged renders, and whose painter never fails."""
+    captions = [repair.damaged(seed, False).caption for seed in SEEDS]
+    models = Models(Painter(skill=1.0), Oracle(captions), (Likeness(),), TemplateReviser(phrase=False, negative=False, quality=""))
+    return common.Bench(models, Judge.from_pretrained(judge), Policy(), Gate(), Budget(), 2)
+
+
+def test_every_level_of_error_is_booked_once(all_seeing: common.Bench) -> None:
+    """Who finds nothing loses everything as not found; who sees all loses nothing there."""
+    blind = dataclasses.replace(all_seeing, policy=Policy(threshold=2.0))
+    for bench, share in ((blind, 1.0), (all_seeing, 0.0)):
+        rows = strings(losses.make(bench, SEEDS, False))
+        before, books = common.column(rows, "before"), common.column(rows, *losses.BOOKS)
+        assert books.sum(1) == pytest.approx(before)
+        assert common.column(rows, "not_found") == pytest.approx(share * before)
+        assert len(losses.summarise(rows)) > len(losses.BOOKS)
+    assert "missed" not in " ".join(row["faults"] for row in rows), "the oracle finds every fault"
+
+
+def test_gates_are_compared_on_the_same_candidates(all_seeing: common.Bench) -> None:
+    tried, total = gate.collect(all_seeing, SEEDS, False)
+    assert tried and total > 0
+    assert all(len(one.options) == len(gate.DRAWS) for one in tried)
+    rows = dict(gate.compared(tried, total, all_seeing.gate))
+    shares = {name: float(text.split(",")[1].removesuffix(" %")) for name, text in rows.items()}
+    assert shares["as configured"] == shares["gate.rise 0.001"] == shares["gate.fall 0.3"] == shares["order: both, as shipped"]
+    assert shares["no gate, truth chooses"] >= max(shares.values()) - 1e-9
+    assert int(rows["gate.fall 0.5"].split()[0]) <= int(rows["gate.fall 0.0"].split()[0])
+
+
+def test_what_a_bench_shares_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sharing.main(["--n", "2", "--preset", "painter", "--arm", "ours", "--out", str(tmp_path)])
+    assert "| every number and picture equal | yes |" in capsys.readouterr().out
+
+
+def test_a_filled_mask_knows_only_its_surroundings() -> None:
+    sample = repair.damaged(SEEDS[0], False)
+    mask = sample.regions[0].mask
+    begun = recipe.filled(sample.image, mask)
+    spoilt = PIL.Image.fromarray(np.where(mask[..., None], np.uint8(7), np.asarray(sample.image)))
+    assert recipe.filled(spoilt, mask).tobytes() == begun.tobytes()
+    assert (np.asarray(begun) == np.asarray(sample.image))[~mask].all()
