@@ -56,7 +56,8 @@ class CropGrader:
 def regions(found: Any, size: tuple[int, int]) -> tuple[Region, ...]:
     """One region per mask that is not empty. ``size`` is the image's (width, height).
 
-    A mask is a (H, W) array or tensor or a grey picture, bool or 0 to 255 (inside: above 127). Regions pass as they are. Raises InputError.
+    A mask is a (H, W) array or tensor or a grey picture: bool, uint8 (0 and 1, or up to 255), or floats in [0, 1]; inside is above the
+    middle. Regions pass as they are. Raises InputError.
     """
     if found is None:
         return ()
@@ -75,9 +76,13 @@ def _mask(array: Any, size: tuple[int, int]) -> Mask:
     width, height = size
     if array.shape != (height, width):
         raise InputError(f"The controller's mask has the shape {array.shape}; for this image it must be {(height, width)}: height, width.")
-    if array.dtype not in (np.bool_, np.uint8):
-        raise InputError(f"The controller's mask is {array.dtype}. Give bool, or uint8 from 0 to 255 (cut probabilities at a threshold).")
-    mask: Mask = array if array.dtype == np.bool_ else array > 127
+    is_share = array.dtype.kind == "f" and bool((array >= 0).all() and (array <= 1).all())
+    if array.dtype not in (np.bool_, np.uint8) and not is_share:
+        raise InputError(
+            f"The controller's mask is {array.dtype} from {array.min():g} to {array.max():g}. "
+            "Give bool, uint8 from 0 to 255, or floats in [0, 1] (cut scores at a threshold of yours)."
+        )
+    mask: Mask = array if array.dtype == np.bool_ else array > (127 if array.dtype == np.uint8 and array.max() > 1 else 0.5)
     return mask
 
 

@@ -26,7 +26,7 @@ class Corner:
     """A ``Controller`` that always finds the same box."""
 
     def inspect(self, images: Sequence[Image]) -> list[Critique]:
-        return [Critique(image.size, (Region(corner(image), "marked part"),)) for image in images]
+        return [Critique(image.size, (Region(corner(image), "artifact"),)) for image in images]
 
 
 def brightness(image: Image, prompt: str) -> float:

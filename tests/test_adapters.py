@@ -56,6 +56,9 @@ def inspect_one(found: Any) -> tuple[Region, ...]:
         [MASK],
         MASK[None],
         MASK.astype(np.uint8) * 255,
+        MASK.astype(np.uint8),
+        MASK * 0.9,
+        torch.from_numpy(MASK).half(),
         torch.from_numpy(MASK),
         PIL.Image.fromarray(MASK),
         PIL.Image.fromarray(MASK.astype(np.uint8) * 255),
@@ -75,7 +78,13 @@ def test_nothing_found_is_a_clean_critique(found: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "fault"), [(MASK.T, r"\(80, 48\); for this image it must be \(48, 80\)"), (MASK * 0.5, "is float64.*threshold")]
+    ("found", "fault"),
+    [
+        (MASK.T, r"\(80, 48\); for this image it must be \(48, 80\)"),
+        (MASK * 5.0, "float64 from 0 to 5.*threshold"),
+        (np.full((48, 80), np.nan), "float64 from nan"),
+        (MASK.astype(np.int64), "is int64"),
+    ],
 )
 def test_a_mask_that_cannot_be_one(found: Any, fault: str) -> None:
     with pytest.raises(InputError, match=fault):

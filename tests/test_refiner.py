@@ -241,7 +241,7 @@ def test_a_generator_on_an_accelerator_is_refused_with_the_line_to_write(refiner
 
 def test_a_mask_of_another_size_is_refused(pipe: Any) -> None:
     turned = Refiner(pipe, controller=lambda image: corner(image).T)
-    with pytest.raises(InputError, match=r"shape \(48, 32\); for an image of 48 × 32 pixels it must be \(32, 48\): height, then width"):
+    with pytest.raises(InputError, match=r"shape \(48, 32\); for this image it must be \(32, 48\): height, width"):
         turned.refine_images(noise(1), CUBE)
 
 

@@ -7,16 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from refine import config, plugins, runner
+from refine import adapters, config, plugins, runner
 from refine.engine import Engine
-from refine.errors import ConfigError, InputError
+from refine.errors import ConfigError
 from refine.gate import Gate
 from refine.loop import Models
 from refine.policy import Budget
 from refine.trees import Tree
-from refine.types import Controller, Critique, Generator, Image, Mask, Region, Reward
+from refine.types import Controller, Generator, Image, Reward
 
 STAND_IN = {"generator": "painter", "controller": "blind"}  # checked in the place of what is an object already
 
@@ -103,7 +101,7 @@ def as_controller(given: Any) -> Controller:
     """An object that inspects, or a function from one image to masks."""
     if hasattr(given, "inspect") or inspect.isclass(given) or not callable(given):
         return _player("controller", given)  # type: ignore[no-any-return]
-    return Finder(given)
+    return adapters.as_controller(given)
 
 
 def as_reward(given: Any) -> Reward:
@@ -127,16 +125,6 @@ def _player(role: str, given: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Finder:
-    """A ``Controller`` from a function: one RGB image to masks (H, W), in any of numpy, torch and PIL, one or many, or none."""
-
-    find: Callable[[Image], Any]
-
-    def inspect(self, images: Sequence[Image]) -> list[Critique]:
-        return [Critique(image.size, tuple(regions(self.find(image), image.size))) for image in images]
-
-
-@dataclass(frozen=True, slots=True)
 class Verifier:
     """A ``Reward`` from a function of one image and its prompt."""
 
@@ -145,30 +133,3 @@ class Verifier:
 
     def score(self, images: Sequence[Image], prompts: Sequence[str]) -> list[float]:
         return [float(self.judge(image, prompt)) for image, prompt in zip(images, prompts, strict=True)]
-
-
-def regions(found: Any, size: tuple[int, int]) -> list[Region]:
-    """One region per mask that is not empty. ``size`` is the image's (width, height). Raises InputError."""
-    if found is None:
-        return []
-    if isinstance(found, Region):
-        return [found]
-    if isinstance(found, list | tuple):
-        return [region for one in found for region in regions(one, size)]
-    array = np.asarray(found.detach().cpu() if hasattr(found, "detach") else found)
-    if array.ndim == 3:
-        return [region for plane in array for region in regions(plane, size)]
-    if array.shape != size[::-1]:
-        raise InputError(
-            f"The controller's mask has the shape {array.shape}; for an image of {size[0]} × {size[1]} pixels it must be "
-            f"({size[1]}, {size[0]}): height, then width."
-        )
-    mask = _binary(array)
-    return [Region(mask, "marked part")] if mask.any() else []
-
-
-def _binary(array: Any) -> Mask:
-    """True above the middle: of 0 to 255 for uint8, of 0 to 1 for floats; above 0 for other integers."""
-    middle = 127 if array.dtype == np.uint8 and array.max(initial=0) > 1 else 0.5
-    mask: Mask = array if array.dtype == np.bool_ else array > middle
-    return mask
