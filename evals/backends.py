@@ -7,7 +7,7 @@ official  the authors' package, in an environment of its own (see :mod:`refine.e
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from refine.errors import ConfigError
 from refine.evals.official import Official, checkpoint
@@ -17,6 +17,21 @@ Backend = Literal["native", "official"]
 Precision = Literal["float32", "bfloat16", "float16"]
 HPS_FILES = {"v2.0": "HPS_v2_compressed.pt", "v2.1": "HPS_v2.1_compressed.pt"}
 IMAGEREWARD_FILE = "ImageReward.pt"
+
+
+class Common(TypedDict):
+    """What every implementation takes."""
+
+    name: str
+    batch_size: int
+    device: str
+
+
+class Heads(TypedDict):
+    """Attention heads per tower; None: as published."""
+
+    vision_heads: int | None
+    text_heads: int | None
 
 
 def hps(
@@ -36,27 +51,17 @@ def hps(
     timeout: float = 600.0,
 ) -> Reward:
     """HPSv2; what the arguments mean is said at ``HPSv2.from_pretrained`` and (``python``, ``timeout``) at ``Official``."""
+    common: Common = {"name": name, "batch_size": batch_size, "device": device}
+    heads: Heads = {"vision_heads": vision_heads, "text_heads": text_heads}
     if backend == "native":
         from refine.evals.hps import HPSv2
 
         return HPSv2.from_pretrained(
-            source,
-            version=version,
-            name=name,
-            antialias=antialias,
-            batch_size=batch_size,
-            device=device,
-            dtype=dtype,
-            local_files_only=local_files_only,
-            vision_heads=vision_heads,
-            text_heads=text_heads,
+            source, version=version, antialias=antialias, dtype=dtype, local_files_only=local_files_only, **heads, **common
         )
     _no_precision(name, dtype)
-    place = checkpoint(source, HPS_FILES[version])
-    options = {"checkpoint": place, "version": version, "vision_heads": vision_heads, "text_heads": text_heads}
-    made = Official(
-        *("hps", options), name=name, python=python, timeout=timeout, batch_size=batch_size, device=device, offline=local_files_only
-    )
+    options = {"checkpoint": checkpoint(source, HPS_FILES[version]), "version": version, **heads}
+    made = Official("hps", options, python=python, timeout=timeout, offline=local_files_only, **common)
     if made.protocol.get("antialias", antialias) != antialias:
         made.close()
         raise ConfigError(
@@ -82,25 +87,15 @@ def imagereward(
     timeout: float = 600.0,
 ) -> Reward:
     """ImageReward; what the arguments mean is said at ``ImageReward.from_pretrained`` and (``python``, ``timeout``) at ``Official``."""
+    common: Common = {"name": name, "batch_size": batch_size, "device": device}
     if backend == "native":
         from refine.evals.imagereward import ImageReward
 
-        return ImageReward.from_pretrained(
-            source,
-            name=name,
-            tokenizer=tokenizer,
-            batch_size=batch_size,
-            device=device,
-            dtype=dtype,
-            local_files_only=local_files_only,
-            vision_heads=vision_heads,
-            text_heads=text_heads,
-        )
+        heads: Heads = {"vision_heads": vision_heads, "text_heads": text_heads}
+        return ImageReward.from_pretrained(source, tokenizer=tokenizer, dtype=dtype, local_files_only=local_files_only, **heads, **common)
     _no_precision(name, dtype)
     options = {"checkpoint": checkpoint(source, IMAGEREWARD_FILE), "vocabulary": vocabulary(tokenizer)}
-    return Official(
-        *("imagereward", options), name=name, python=python, timeout=timeout, batch_size=batch_size, device=device, offline=local_files_only
-    )
+    return Official("imagereward", options, python=python, timeout=timeout, offline=local_files_only, **common)
 
 
 def vocabulary(tokenizer: str | Path) -> str | None:
