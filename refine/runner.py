@@ -143,17 +143,18 @@ def sampler(generator: object) -> str | None:
 
 
 @contextmanager
-def enough_memory(images: int) -> Iterator[None]:
-    """A full memory (of the machine or of an accelerator) becomes RefineError with what to do."""
+def enough_memory(images: int, advice: str = "") -> Iterator[None]:
+    """A full memory (of the machine or of an accelerator) becomes RefineError with what to do (by default, in a run)."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
             raise
-        raise RefineError(
+        usual = (
             f"Out of memory with {images} images at a time. Finished images are safe. Start anew in another --out with a smaller batch "
             "(--set batch=1, --set generator.batch_size=1) or with --set generator.offload=model."
-        ) from error
+        )
+        raise RefineError(f"Out of memory with {images} images at a time. {advice}" if advice else usual) from error
 
 
 def source(job: Job) -> Picture | None:

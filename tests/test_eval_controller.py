@@ -55,6 +55,15 @@ class Forgetful:
         return [Critique(images[0].size)]
 
 
+class Small:
+    """Has memory for one picture."""
+
+    def inspect(self, images: Sequence[Image]) -> list[Critique]:
+        if len(images) > 1:
+            raise MemoryError
+        return [Critique(image.size) for image in images]
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every command runs in an empty folder."""
@@ -93,6 +102,15 @@ def break_some(root: Path) -> None:
     entries[1]["1"]["refs"][0]["segmentation"] = [[1, 1, 2, 2]]
     entries[2] = {"3": entries[2]["2"]}
     path.write_text(json.dumps(entries))
+
+
+def test_a_full_memory_is_told_with_a_way_on_that_works(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--dataset", "stilllife", "--n", "2", "--set", f"controller={HERE}:Small", "--out", "small"]
+    assert evaluate(*asked, preset="") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Out of memory with 8 images" in said and "--out small --resume --set batch=1" in said and "generator." not in said
+    assert evaluate(*asked, "--resume", "--set", "batch=1", preset="") == 0
+    assert len(rows("small")) == 4
 
 
 def test_oracle_and_blind_are_ceiling_and_floor(scars: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,8 @@ def execute(args: Namespace) -> None:
         errors.print("loading models")
         controller = runner.load_controller(config)
         encoder = MeanPooling.from_pretrained(asked["encoder"], device=runner.accelerator()) if asked["encoder"] else None
-        with display.counter("pictures", work.total, finished, errors) as advance, runner.enough_memory(work.batch):
+        less = f"What is finished is safe. Go on with a smaller batch: the same command with --out {out} --resume --set batch=1"
+        with display.counter("pictures", work.total, finished, errors) as advance, runner.enough_memory(work.batch, less):
             evaluation.run(out, work, controller, encoder, advance)
     about = [f"controller: {described(config.tree['controller'])}", f"conditions: {', '.join(str(one or UNTOUCHED) for one in conditions)}"]
     if asked["encoder"]:
