@@ -218,24 +218,39 @@ MAKERS: Mapping[str, Make] = {
 }  # fmt: skip
 
 
-def count(name: str) -> float:
-    """Numbers in its state dict in millions (fixed tables count too: they are stored), built on the meta device: no memory, no weights."""
+# Layers that no quantizer touches: heads, T5's widest (transformers keeps it exact), and of LEGION all but the language model's layers.
+EXACT = ("lm_head", ".wo", "clip.", "sam.", "mm_projector", "text_hidden_fcs")
+
+
+def bare(name: str) -> nn.Module:
+    """A network on the meta device: no memory, no weights."""
     with torch.device("meta"):
-        network = MAKERS[name]()
-    shared = {id(tensor): tensor.numel() for tensor in network.state_dict(keep_vars=True).values()}
+        return MAKERS[name]()
+
+
+def count(name: str) -> float:
+    """Numbers in its state dict in millions (fixed tables count too: they are stored)."""
+    shared = {id(tensor): tensor.numel() for tensor in bare(name).state_dict(keep_vars=True).values()}
     return sum(shared.values()) / 1e6
+
+
+def linear(name: str) -> float:
+    """Those of them, in millions, that bitsandbytes would quantize: the matrices of linear layers."""
+    layers = [(path, layer) for path, layer in bare(name).named_modules() if isinstance(layer, nn.Linear)]
+    return sum(layer.weight.numel() for path, layer in layers if not any(exact in path for exact in EXACT)) / 1e6
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     from refine import sizes
 
-    stated = sizes.millions()
+    stated, quantized = sizes.millions(), sizes.linear()
     for name in argv if argv is not None else sys.argv[1:] or MAKERS:
-        counted = count(name)
-        agrees = (
-            "" if name not in stated else "  as stated" if abs(counted - stated[name]) < 0.01 else f"  BUT refine.sizes says {stated[name]}"
-        )
-        print(f"{name:18s} {counted:10.2f} M{agrees}", flush=True)
+        counted = [count(name)] + ([linear(name)] if name in quantized else [])
+        told = [stated.get(name), quantized.get(name)]
+        wrong = [one for number, one in zip(counted, told, strict=False) if one is not None and abs(number - one) >= 0.01]
+        agrees = f"  BUT refine.sizes says {wrong[0]}" if wrong else "  as stated" if name in stated else ""
+        shrinks = f", {counted[1]:.2f} M of them linear" if len(counted) > 1 else ""
+        print(f"{name:18s} {counted[0]:10.2f} M{shrinks}{agrees}", flush=True)
 
 
 if __name__ == "__main__":

@@ -50,9 +50,9 @@ def models(tree: Mapping[str, Any]) -> tuple[list[Model], list[str]]:
     unknown: list[str] = []
     for where, node in nodes:
         networks: list[float] = []
-        for source, dtype in sources(node):
+        for source, dtype, quantize in sources(node):
             if source in sizes.TABLE:
-                networks += sizes.loaded(sizes.TABLE[source], dtype)
+                networks += sizes.loaded(sizes.TABLE[source], dtype, quantize)
             elif not embedded.is_reference(source):
                 unknown.append(f"{source} ({where})")
         if networks:
@@ -60,17 +60,17 @@ def models(tree: Mapping[str, Any]) -> tuple[list[Model], list[str]]:
     return found, unknown
 
 
-def sources(node: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
-    """The weights that a plugin's node and the nodes within it name, each with its precision; a plugin of somebody else's by its name."""
+def sources(node: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str | None]]:
+    """The weights that a plugin's node and the nodes within it name, with precision and quantization; others' plugins by their names."""
     use = str(node.get("use", ""))
     if use and use not in OWN:
-        yield use, None
+        yield use, None, None
     given = node.get("dtype")
     for key, value in node.items():
         if isinstance(value, Mapping):
             yield from sources(value)
         elif key in ("source", "inpaint_source") and value and use != "endpoint":
-            yield str(value), given if given in sizes.BYTES else USUAL.get(use)
+            yield str(value), given if given in sizes.BYTES else USUAL.get(use), node.get("quantize")
 
 
 def demands(found: Sequence[Model]) -> list[Demand]:

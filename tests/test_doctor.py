@@ -80,9 +80,23 @@ def test_what_cannot_be_counted_is_said(tmp_path: Path, capsys: pytest.CaptureFi
     assert "hand.pt" not in [need.repo for need in needs.needs(config.load([str(preset)]).tree)], "a file is not downloaded"
 
 
-def test_quantizing_is_not_counted_and_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["doctor", "--preset", "sdxl", "--set", "controller.quantize=4bit"]) == 0
-    assert "controller.quantize is set" in " ".join(capsys.readouterr().out.split())
+@pytest.mark.parametrize("settings", [["controller.quantize=8bit"], ["controller.quantize=4bit"], ["generator.quantize=4bit"]])
+def test_quantized_weights_are_smaller(settings: list[str]) -> None:
+    whole, less = (memory.models(config.load(["flux"], more).tree)[0] for more in ([], settings))
+    role = settings[0].partition(".")[0]
+    for before, after in zip(whole, less, strict=True):
+        assert after.total < 0.7 * before.total if before.where == role else after.total == before.total
+
+
+def test_legion_quantized() -> None:
+    """By hand: 6,476.01 M of 7,721.90 M weights at half a byte and a float32 for every 64, the others in bfloat16."""
+    controller = memory.models(config.load(["legion-le"], ["controller.quantize=4bit"]).tree)[0][-1]
+    assert controller.total == pytest.approx(6.47601 * 0.5625 + 1.24589 * 2)
+
+
+@pytest.mark.parametrize("name", ["sdxl-unet", "legion", "t5-xxl"])
+def test_what_quantizing_shrinks_is_counted(name: str) -> None:
+    assert architectures.linear(name) == pytest.approx(sizes.linear()[name], abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["clip-l", "clip-l-224", "sam-base", "owlv2-base", "imagereward", "aesthetic-head"])

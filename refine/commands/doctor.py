@@ -64,21 +64,14 @@ def weigh(tree: Mapping[str, Any], card: Accelerator | None, screen: Console) ->
     if found:
         asked = memory.demands(found)
         screen.print(memory_table(asked, card))
-        if missing := uncounted(tree, unknown):
-            screen.print(display.safe(missing), soft_wrap=True)
+        if unknown:
+            screen.print(display.safe(f"Missing in these numbers, their sizes are not known: {', '.join(unknown)}."), soft_wrap=True)
         screen.print(memory.advice(asked, card.memory if card else None, bool(unknown)), soft_wrap=True)
         have, need = machine.memory(), min(demand.machine for demand in asked)
         if need > have:
             screen.print(f"This machine has {have:.1f} GB of memory; loading takes {need:.1f} GB at least.", soft_wrap=True)
     if text := official(tree):
         screen.print(text, soft_wrap=True)
-
-
-def uncounted(tree: Mapping[str, Any], unknown: Sequence[str]) -> str:
-    """What the tables leave out: weights of unknown size, and what quantizing saves."""
-    said = [f"Missing in these numbers, their sizes are not known: {', '.join(unknown)}."] if unknown else []
-    roles = [role for role in ("generator", "controller") if tree[role].get("quantize") not in (None, "none")]
-    return " ".join([*said, *(f"{role}.quantize is set; its weights are counted as if it were not." for role in roles)])
 
 
 def is_cached(repo: str) -> bool:
