@@ -7,7 +7,7 @@ downloads, as their repository holds them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 # Bytes of a quantized weight: 4bit is NF4 with a float32 scale for every 64 of them (bitsandbytes; Dettmers et al. 2023, section 3).
@@ -83,8 +83,12 @@ def linear() -> dict[str, float]:
     return {part.name: part.linear for parts in TABLE.values() for part in parts if part.linear}
 
 
-def loaded(parts: Sequence[Part], dtype: str | None, quantize: str | None = None) -> list[float]:
+def loaded(parts: Iterable[Part], dtype: str | None, quantize: str | None = None) -> list[float]:
     """Gigabytes of each part in memory, in a precision (None: as stored), its linear layers in "8bit" or "4bit" where asked for."""
-    wide = [BYTES[dtype] if dtype else part.stored for part in parts]
-    less = [part.linear * (width - SHRUNK[quantize]) if quantize in SHRUNK else 0.0 for part, width in zip(parts, wide, strict=True)]
-    return [(part.millions * width - saved) * 1e6 / GB for part, width, saved in zip(parts, wide, less, strict=True)]
+    shrunk = SHRUNK.get(quantize or "")
+    total = []
+    for part in parts:
+        width = BYTES[dtype] if dtype else part.stored
+        saved = 0.0 if shrunk is None else part.linear * (width - shrunk)
+        total.append((part.millions * width - saved) * 1e6 / GB)
+    return total
