@@ -10,7 +10,7 @@ Weights are random (see benchmarks.random_models): time and memory hardly depend
 quality. Networks have the published architectures in bfloat16; steps, guidance and batch sizes are the presets'. Each row refines ``--n``
 images once through the engine of ``refine run``, one round, three candidates of one region each, after one image that warms up. A stage's
 seconds are the clock's over all its calls, the accelerator waited for before and after; its peak is the most that torch had allocated
-during one of them, counted anew for each call, weights that rest there included.
+during one of them, counted anew for each call, weights that rest there included. Moving weights to the device is part of the stage.
 
 LEGION's answers are one image's at a time: seconds per token are (time of all tokens - time of the first) / (tokens - 1). Each token reads
 all of the decoder's weights, so a token takes at least their bytes over the memory's bandwidth, which is measured by copying.
@@ -201,7 +201,7 @@ def rows(setting: Setting, families: Sequence[str]) -> dict[str, Callable[[], Ro
     """What is to be measured, by name."""
     ways = WAYS if setting.device != "cpu" else WAYS[:1]  # nothing can be kept off a CPU
     loops = {f"{family}, {way}": partial(walk, family, way, setting) for family in families for way in ways}
-    return {"LEGION": partial(speed, setting), **loops}
+    return {**loops, "LEGION": partial(speed, setting)}  # last: what is compiled may keep memory
 
 
 def measured(path: Path, work: Callable[[], Row], where: str) -> Row:
@@ -274,7 +274,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     about = identity(setting)
     common.check_identity(args.out / "identity.json", about)
     results: dict[str, Row] = {}
-    for name, work in rows(setting, args.only or list(random_models.PIPELINES)).items():
+    wanted = rows(setting, args.only or list(random_models.PIPELINES))
+    for number, (name, work) in enumerate(wanted.items(), 1):
+        print(f"{number} of {len(wanted)}: {name}", flush=True)
         with quiet():
             results[name] = measured(args.out / "rows" / f"{name}.json", work, setting.device)
         durable.replace(args.out / "results.json", json.dumps({"about": about, "rows": results}, indent=1) + "\n")
