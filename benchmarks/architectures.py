@@ -237,7 +237,7 @@ def count(name: str) -> float:
 def linear(name: str) -> float:
     """Those of them, in millions, that bitsandbytes would quantize: the matrices of linear layers."""
     layers = [(path, layer) for path, layer in bare(name).named_modules() if isinstance(layer, nn.Linear)]
-    return sum(layer.weight.numel() for path, layer in layers if not any(exact in path for exact in EXACT)) / 1e6
+    return float(sum(layer.weight.numel() for path, layer in layers if not any(exact in path for exact in EXACT))) / 1e6
 
 
 def main(argv: Sequence[str] | None = None) -> None:
