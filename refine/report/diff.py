@@ -14,10 +14,10 @@ WORD = re.compile(r"\s*(?:[,;:]|[^\s,;:]+)")  # with the blanks before it; a com
 def revision(old: str, new: str) -> Html:
     """The new prompt with what was added (ins) and, struck out, what was taken away (del). Without a common word: the new one alone."""
     before, after = WORD.findall(old), WORD.findall(new)
-    plain = [[word.strip() for word in words] for words in (before, after)]
-    if not {word for word in plain[0] if word.isalnum()} & set(plain[1]):
+    bare, goal = ([word.strip() for word in words] for words in (before, after))
+    if not {word for word in bare if word.isalnum()} & set(goal):
         return element("span", new)
-    return join(_parts(before, after, SequenceMatcher(None, *plain, autojunk=False)))
+    return join(_parts(before, after, SequenceMatcher(None, bare, goal, autojunk=False)))
 
 
 def _parts(before: Sequence[str], after: Sequence[str], matcher: SequenceMatcher[str]) -> Iterator[Child]:
