@@ -142,4 +142,6 @@ def test_runs_without_a_shared_image(capsys: pytest.CaptureFixture[str]) -> None
     paint("a", DEFAULT_PROMPTS[0])
     paint("b", DEFAULT_PROMPTS[1])
     assert cli.main(["compare", "a", "b"]) == 2
-    assert "share no image" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "share no image" in said
+    assert f"b: '{DEFAULT_PROMPTS[1]}', seed 0" in said

@@ -24,7 +24,7 @@ def execute(args: Namespace) -> None:
     runs = pairing.sides(folders)
     cases = pairing.shared(runs)
     if not cases:
-        raise InputError("These runs share no image with the same prompt and seed, so there is nothing to compare row by row.")
+        raise InputError(nothing_shared(runs))
     page = write_comparison(Path(args.out), runs, [differences(runs[0].config, run.config) for run in runs[1:]])
     screen = display.console()
     screen.print(rows(cases, runs))
@@ -33,6 +33,16 @@ def execute(args: Namespace) -> None:
         if alone := len(run.lines) - len(cases):
             screen.print(f"{alone} of {run.folder}'s images are not in every run and are left out", soft_wrap=True)
     screen.print(f"page: {page}", soft_wrap=True)
+
+
+def nothing_shared(runs: Sequence[Side]) -> str:
+    """What the runs have instead, so that the difference can be seen."""
+    firsts = [next(iter(run.lines), None) for run in runs]
+    seen = [f"  {run.folder}: " + (f"{case[0]!r}, seed {case[1]}" if case else "empty") for run, case in zip(runs, firsts, strict=True)]
+    what = "These runs share no image with the same prompt and seed (and, where images were given, the same file)"
+    return "\n".join(
+        [f"{what}, so there is nothing to compare. The first image of each:", *seen, "Run again with equal prompts and --seed."]
+    )
 
 
 def rows(cases: Sequence[Case], runs: Sequence[Side]) -> Table:
