@@ -99,6 +99,15 @@ def test_only_a_page_of_ours_is_replaced(capsys: pytest.CaptureFixture[str]) -> 
     assert [cli.main(["compare", "a", "b", "--out", "other.html"]) for _ in range(2)] == [0, 0]
 
 
+def test_a_missing_picture_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    paint("a", DEFAULT_PROMPTS[0])
+    shutil.copytree("a", "b")
+    next(Path("b").glob("items/*/final.png")).unlink()
+    assert cli.main(["compare", "a", "b"]) == 2
+    assert "final.png" in (said := capsys.readouterr().err) and "not whole" in said
+    assert not Path("compare.html").exists() and not Path(".compare.html").exists()
+
+
 def side(name: str, numbers: dict[str, list[float | None]]) -> Side:
     """A run of images whose rewards are given; area and cost are always 0."""
     count = len(next(iter(numbers.values())))

@@ -9,13 +9,12 @@ from itertools import product
 from pathlib import Path
 from urllib.parse import quote
 
-import PIL.Image
-
 from refine.errors import OutputError
 from refine.record import FINAL, FIRST
 from refine.report import pairing
 from refine.report.article import SEPARATOR
 from refine.report.document import MARK, bar, choice, closing, opening, options
+from refine.report.item import opened
 from refine.report.markup import Html, element, join
 from refine.report.pairing import Case, Side
 from refine.report.pictures import SMALL, thumbnail
@@ -139,22 +138,18 @@ def numbers(line: Line, first: Line, names: Sequence[str]) -> Html:
 def picture(run: Side, key: str, file: str, alt: str, base: Path, linked: bool) -> Html:
     """An image of a run: embedded, or linked from the page's folder ``base``."""
     path = item_folder(run.folder, key) / file
-    with PIL.Image.open(path) as image:
-        width, height = image.size
-        if not linked:
-            return thumbnail(image.convert("RGB"), SMALL, alt)
+    image = opened(path)
+    if not linked:
+        return thumbnail(image, SMALL, alt)
     link = quote(Path(os.path.relpath(path, base)).as_posix())
-    shown = element("img", src=link, alt=alt, width=width, height=height, loading="lazy", decoding="async")
+    shown = element("img", src=link, alt=alt, width=image.width, height=image.height, loading="lazy", decoding="async")
     return element("a", shown, href=link)
 
 
 def same_start(paths: Sequence[Path]) -> bool:
     """True where the first images hold the same pixels."""
-    pixels = set()
-    for path in paths:
-        with PIL.Image.open(path) as image:
-            pixels.add((image.size, image.convert("RGB").tobytes()))
-    return len(pixels) == 1
+    images = map(opened, paths)
+    return len({(image.mode, image.size, image.tobytes()) for image in images}) == 1
 
 
 def alone(run: Side, runs: Sequence[Side]) -> Html | None:

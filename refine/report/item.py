@@ -46,15 +46,20 @@ class Item:
 
     def picture(self, name: str) -> Image:
         """Raises InputError where the file is missing or no image."""
-        try:
-            with PIL.Image.open(self.folder / name) as image:
-                return image.convert("RGBA" if image.has_transparency_data else "RGB")
-        except OSError as error:
-            raise InputError(f"Cannot read {self.folder / name} ({error}). The folder of this run is not whole.") from error
+        return opened(self.folder / name)
 
     def link(self, name: str) -> str | None:
         """The relative address of one of the item's files; None where pictures lie inside the page."""
         return None if self.address is None else self.address + quote(name)
+
+
+def opened(path: Path) -> Image:
+    """A picture of a run folder, RGB or RGBA. Raises InputError where the file is missing or no image."""
+    try:
+        with PIL.Image.open(path) as image:
+            return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    except OSError as error:
+        raise InputError(f"Cannot read {path} ({error}). The folder of this run is not whole.") from error
 
 
 def finished(run_dir: Path) -> list[Line]:
