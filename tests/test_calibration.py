@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from refine import cli
+from refine import config as configuration
+from refine.commands.calibrate import Sources, decoder
 from refine.controllers.legion import calibration as c
 from refine.controllers.legion.answers import Finding
 from refine.controllers.legion.controller import Evidence, LegionController
@@ -101,3 +104,15 @@ def test_the_command_writes_a_file_that_the_controller_takes(tmp_path: Path, cap
 def test_without_images_the_command_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["calibrate"]) == 2
     assert "--clean FOLDER" in capsys.readouterr().err
+
+
+def test_half_of_the_still_lifes_go_through_the_autoencoder_in_both_halves_of_the_fit() -> None:
+    args = Namespace(stilllife=8)
+    plain, mixed = (list(Sources(args, folder)) for folder in (None, decoder(configuration.load([], []))))
+    changed = [(k // 2) for k, (one, other) in enumerate(zip(plain, mixed, strict=True)) if one[0].tobytes() != other[0].tobytes()]
+    assert sorted(set(changed)) == [2, 3, 6, 7] and len(changed) == 8  # fit and figures take the pairs by turns
+    assert all(np.array_equal(one[1], other[1]) for one, other in zip(plain, mixed, strict=True))
+
+
+def test_a_generator_without_a_folder_has_no_autoencoder() -> None:
+    assert decoder(configuration.load(["painter"], [])) is None

@@ -18,7 +18,8 @@ examples:
   refine calibrate --stilllife 400                                 on the built-in world, whose faults are known to the pixel
 
 Without --out the calibration is written beside the controller's weights, where every later run finds it. --masks FOLDER holds, per
-faulty image, a mask of the same name (white: fault); without it, every finding in a faulty image counts as real."""
+faulty image, a mask of the same name (white: fault); without it, every finding in a faulty image counts as real. Give clean images that
+your generator drew, or that went through its autoencoder: its softness is no fault. Half of --stilllife does."""
 
 
 def register(commands: Any) -> None:
@@ -26,7 +27,7 @@ def register(commands: Any) -> None:
     command.add_argument("--clean", action="append", default=[], metavar="FOLDER", help="images without faults; repeatable")
     command.add_argument("--faulty", action="append", default=[], metavar="FOLDER", help="images with faults; repeatable")
     command.add_argument("--masks", metavar="FOLDER", help="where the faults are, one mask per faulty image")
-    command.add_argument("--stilllife", type=int, metavar="N", help="N clean and N damaged still lifes instead of folders")
+    command.add_argument("--stilllife", type=int, metavar="N", help="N clean and N damaged still lifes, half of them autoencoded")
     command.add_argument("--keep-clean", type=float, default=0.95, metavar="P", help="share of clean images to leave alone (default: 0.95)")
     command.add_argument("--preset", action="append", default=[], metavar="NAME", help="preset or .yaml file; repeatable (default: mini)")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one value; repeatable")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -36,7 +37,7 @@ def execute(args: Namespace) -> None:
     config = configuration.load(args.preset, args.set)
     if not 0 < args.keep_clean <= 1:
         raise InputError(f"--keep-clean is {args.keep_clean}; it is a share above 0 and at most 1.")
-    known = Sources(args)
+    known = Sources(args, decoder(config))
     target = Path(args.out) if args.out else beside(config)
     controller = runner.load_controller(config)
     if not isinstance(controller, LegionController):
@@ -55,11 +56,17 @@ def execute(args: Namespace) -> None:
     screen.print(f"written: {target}", soft_wrap=True)
 
 
-class Sources:
-    """Images with their truth, clean and faulty by turns."""
+def decoder(config: Config) -> Path | None:
+    """The folder of the generator's autoencoder, where the preset's generator lies in a folder here."""
+    folder = Path(embedded.resolve(str(config.tree["generator"].get("source", "")))) / "vae"
+    return folder if (folder / "config.json").exists() else None
 
-    def __init__(self, args: Namespace) -> None:
-        self.count = args.stilllife
+
+class Sources:
+    """Images with their truth, clean and faulty by turns. decoder: an autoencoder that every second pair of still lifes goes through."""
+
+    def __init__(self, args: Namespace, decoder: Path | None = None) -> None:
+        self.count, self.decoder = args.stilllife, decoder
         if self.count is None:
             self.clean, self.faulty = (images.files(map(Path, given)) for given in (args.clean, args.faulty))
             if not self.clean or not self.faulty:
@@ -78,9 +85,11 @@ class Sources:
         from refine.controllers.legion.cache import draw
         from refine.overlap import union
 
+        soften = softener(self.decoder) if self.decoder else None
         for seed in range(FIRST_SEED, FIRST_SEED + count):
             for sample in draw(seed, clean=1.0, size=128):
-                yield sample.image, union(sample.regions, (sample.image.height, sample.image.width))
+                image = soften(sample.image) if soften and seed // 2 % 2 else sample.image
+                yield image, union(sample.regions, (sample.image.height, sample.image.width))
 
     def _read(self, path: Path, faulty: bool) -> Known:
         image = images.read(path).image
@@ -93,6 +102,15 @@ class Sources:
         if mask.shape != (image.height, image.width):
             raise InputError(f"The mask {found[0]} is {mask.shape[1]} × {mask.shape[0]}, its image {image.width} × {image.height}.")
         return image, mask
+
+
+def softener(folder: Path) -> Callable[[Image], Image]:
+    """A round trip through an autoencoder: what it does to every picture is no fault, and the loop looks at drawn pictures."""
+    from diffusers import AutoencoderKL
+
+    from refine.generators.damage import soften
+
+    return partial(soften, AutoencoderKL.from_pretrained(folder).eval())
 
 
 def paired(clean: Sequence[Path], faulty: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
