@@ -1,5 +1,6 @@
 # make run    install everything into .venv, then draw, inspect and repair the built-in prompts
 # make test   install everything into .venv, then lint, type-check and run the tests
+# make docs   build the documentation to build/site
 #
 # Variables: PYTHON (3.11 or newer), VENV, ARGS (of refine run), JOBS (test processes),
 #            TORCH_INDEX (package index that torch alone is taken from; empty: the default one).
@@ -14,10 +15,10 @@ PY := $(abspath $(VENV))/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test install lint types tests slow coverage constraints clean
+.PHONY: help run test docs install lint types tests slow coverage constraints clean
 
 help:
-	@sed -n '1,5s/^# \{0,1\}//p' Makefile
+	@sed -n '1,6s/^# \{0,1\}//p' Makefile
 
 run: install
 	$(PY) -m refine run $(ARGS)
@@ -45,6 +46,10 @@ types: $(INSTALLED)
 
 tests: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadfile
+
+docs: $(INSTALLED)
+	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --clean
 
 slow: $(INSTALLED)
 	$(PY) -m pytest -q -m slow
