@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import glob
-import importlib.util
+import importlib
 import io
 import os
 import pydoc
@@ -118,13 +118,11 @@ def run_line(line: str) -> None:
 
 
 def stands(words: list[str]) -> bool:
-    """True for a target of the Makefile, a module or a script that exists."""
+    """True for a target of the Makefile, and for ``python -m`` of a module that imports."""
     words = [word for word in words if not re.fullmatch(r"[A-Z_]+=\S*", word)]
     if words[0] == "make":
         return all(re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE) for target in words[1:] if "=" not in target)
-    if not words[0].endswith("python"):
-        return False
-    return importlib.util.find_spec(words[2]) is not None if words[1] == "-m" else (ROOT / words[1]).exists()
+    return words[0].endswith("python") and words[1] == "-m" and importlib.import_module(words[2]) is not None
 
 
 def parsed() -> Iterator[tuple[str, str]]:
@@ -209,11 +207,42 @@ def literals() -> list[str]:
     return found
 
 
+QUOTED = re.findall(r"^> `(.+)`$", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def test_quoted_messages_are_those_of_the_code() -> None:
     texts = literals()
-    quoted = re.findall(r"^> `(.+)`$", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(quoted) > 30
-    assert [message for message in quoted if not any(is_quote(message, text) for text in texts)] == []
+    assert len(QUOTED) > 30
+    assert [message for message in QUOTED if not any(is_quote(message, text) for text in texts)] == []
+
+
+# A mistake, and how the message that troubleshooting.md has for it begins.
+MISTAKES = [
+    ("run --preset sdlx", "Unknown"),
+    ("run --preset painter --set budget.rounds", "--set …"),
+    ("run --preset painter --set controller.use=null", "….use is missing"),
+    ("run --preset painter --set controller=legion", "….… is required"),
+    ("run --preset painter --set budget.rounds=many", "… is …; it must be"),
+    ("run --preset painter --set controller=nowhere:Thing", "… …: there is no module"),
+    ("run --preset painter --set policy=oracle-mask", "the policy oracle-mask"),
+    ("run --preset painter gibberish", "… is no still life caption"),
+    ("run --preset painter --images bad.png gibberish", "… is not an image"),
+    ("run --preset painter --out full", "… exists already"),
+    ("show full", "… is not the folder of a run"),
+]
+
+
+@pytest.mark.parametrize(("command", "start"), MISTAKES, ids=[command for command, _ in MISTAKES])
+def test_a_mistake_is_told_as_quoted(command: str, start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.png").write_text("no picture", encoding="utf-8")
+    Path("full").mkdir()
+    Path("full", "other.txt").touch()
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        assert cli.main(shlex.split(command)) in (2, 3)
+    (quote,) = [message for message in QUOTED if message.startswith(start)]
+    assert re.search(".+".join(map(re.escape, quote.split("…"))), said.getvalue().strip(), re.DOTALL), said.getvalue()
 
 
 def is_quote(message: str, text: str) -> bool:
@@ -248,4 +277,8 @@ def test_the_site_builds(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Refiner" in (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
+    reference = (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
+    assert "<li><code>reviser</code>, <code>policy</code>" in reference, "the aligned lists of docstrings are lists"
+    loads = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//""")
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > 10 and [page.name for page in pages if loads.search(page.read_text(encoding="utf-8"))] == [], "asks a third party"
