@@ -33,7 +33,9 @@ exit codes:
 """
 
 # In the order of the help. The grammar of a command is refine/cli/NAME.py, its work refine/commands/NAME.py, imported when it runs.
-COMMANDS = ("run", "inspect", "presets", "show", "compare", "calibrate", "convert", "bench", "tune", "eval", "parity", "doctor", "fetch")
+COMMANDS = (
+    "run", "ui", "inspect", "presets", "show", "compare", "calibrate", "convert", "bench", "tune", "eval", "parity", "doctor", "fetch"
+)  # fmt: skip
 
 
 def parser() -> ArgumentParser:

@@ -10,6 +10,7 @@ STOPS = {
     "rounds": "all rounds used",
     "budget": "the budget was spent",
     "interrupted": "interrupted between rounds",
+    "by-hand": "the user decided by hand",
 }
 OUTCOMES = {"accepted": "repaired", "rejected": "no repair was better", "untouched": "nothing was tried"}
 NO_CATEGORY = "no category"
