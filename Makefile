@@ -32,7 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	PYTHON=$(PY) .ci/install-torch
 	$(PY) -m pip install --quiet -c constraints.txt setuptools
-	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[dev,train]"
+	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[dev,train,ui]"
 	touch $@
 
 lint: $(INSTALLED)
