@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from refine import cli, record, store
+from refine import cli, record, runner, stages, store
+from refine.config import Config
 from refine.errors import ConfigError, InputError, UnknownName
-from refine.stages import Event, Models
+from refine.stages import Models
 from refine.stilllife.prompts import DEFAULT_PROMPTS
 from refine.types import Inpaint
 from refine.ui import desk as work
@@ -51,7 +54,7 @@ def test_a_draft_waits_for_the_user_and_is_a_run(table: Desk, name: str) -> None
 
 
 def test_a_finding_is_repaired_and_outside_keeps_every_byte(table: Desk, name: str) -> None:
-    events: list[Event] = []
+    events: list[stages.Event] = []
     outcome = work.repair(table, name, 0, [0], None, "", events.append).drawn
     attempt = outcome.rounds[0].attempts[0]
     assert {event.stage for event in events} == {"repair", "inspect", "score"}
@@ -173,13 +176,11 @@ def test_wrong_requests_are_said(table: Desk) -> None:
 
 
 def test_models_are_loaded_once_and_the_loop_may_run_by_itself(tmp_path: Path) -> None:
-    from refine import runner
+    loads: list[Config] = []
 
-    loads: list[str] = []
-
-    def load(config: object) -> Models:
-        loads.append("painter")
-        return runner.load_models(config)  # type: ignore[arg-type]
+    def load(config: Config) -> Models:
+        loads.append(config)
+        return runner.load_models(config)
 
     desk = Desk(tmp_path, ["painter"], load)
     assert loads == []
@@ -188,7 +189,28 @@ def test_models_are_loaded_once_and_the_loop_may_run_by_itself(tmp_path: Path) -
         seed = draft.job.seed
     alone = work.first(desk, work.begin(desk, "painter", PROMPT, None, seed, True)).drawn
     assert alone.rounds, "the preset's own loop repaired it"
-    assert loads == ["painter"]
+    assert len(loads) == 1
+
+
+def test_a_reload_while_it_is_drawn_waits_and_draws_once(tmp_path: Path) -> None:
+    loading, go = Event(), Event()
+
+    def load(config: Config) -> Models:
+        loading.set()
+        assert go.wait(60)
+        return runner.load_models(config)
+
+    desk = Desk(tmp_path, ["painter"], load)
+    name = work.begin(desk, "painter", PROMPT, None, 0, False)
+    with ThreadPoolExecutor(2) as pool:
+        drawing = pool.submit(work.first, desk, name)
+        assert loading.wait(60)
+        again = pool.submit(work.first, desk, name)
+        assert not again.done()
+        go.set()
+        shown = [record.to_json(one.result(60).drawn) for one in (drawing, again)]
+    assert shown[0] == shown[1]
+    assert len((tmp_path / name / store.LEDGER).read_text().splitlines()) == 1, "drawn once"
 
 
 def test_a_draft_of_another_preset_is_not_worked_on(table: Desk, name: str) -> None:

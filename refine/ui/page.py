@@ -65,7 +65,7 @@ def _request(desk: Desk) -> dict[str, Any]:
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=100, elem_id="seed")
             loop = gr.Checkbox(False, label="Let the loop repair what it finds, without asking", elem_id="loop")
         with gr.Column(scale=2):
-            upload = gr.File(label="Or a picture of yours (PNG, JPEG, WebP)", file_types=SUFFIXES, height=130, elem_id="upload")
+            upload = gr.File(label="Or a picture of yours (PNG, JPEG, WebP)", file_types=SUFFIXES, height=160, elem_id="upload")
             start = gr.Button("Start", variant="primary", elem_id="start")
     return {"prompt": prompt, "preset": preset, "seed": seed, "loop": loop, "upload": upload, "start": start}
 
@@ -73,7 +73,7 @@ def _request(desk: Desk) -> dict[str, Any]:
 def _workplace() -> dict[str, Any]:
     """The picture, its findings, the brush, the choice, the gallery and the downloads; in the order of ``_show``."""
     parts: dict[str, Any] = {}
-    with gr.Group(visible=False, elem_id="work") as parts["work"], gr.Row(equal_height=False):
+    with gr.Column(visible=False, elem_id="work") as parts["work"], gr.Row(equal_height=False):
         with gr.Column(min_width=300):
             parts["overlay"] = gr.Image(label="Found", interactive=False, format="png", buttons=["fullscreen"], elem_id="overlay")
             parts["found"] = gr.CheckboxGroup([], label="Findings: shown, and repaired if ticked", elem_id="found")
@@ -85,11 +85,13 @@ def _workplace() -> dict[str, Any]:
             )
             parts["thing"] = gr.Textbox(label="What is under the brush? (optional, e.g. left hand)", max_length=200, elem_id="thing")
             parts["repair"] = gr.Button("Repair this region", variant="primary", elem_id="repair")
-    with gr.Group(visible=False, elem_id="choice") as parts["choice"]:
+    with gr.Column(visible=False, elem_id="choice") as parts["choice"]:
         parts["options"] = gr.Radio([], label="The last repair: what to keep", elem_id="options")
         parts["decide"] = gr.Button("Keep this one", elem_id="decide")
-    with gr.Group(visible=False, elem_id="story") as parts["story"]:
-        parts["gallery"] = gr.Gallery(label="Rounds", columns=4, height="auto", format="png", interactive=False, elem_id="gallery")
+    with gr.Column(visible=False, elem_id="story") as parts["story"]:
+        parts["gallery"] = gr.Gallery(
+            label="Rounds", columns=4, fit_columns=False, height="auto", format="png", interactive=False, elem_id="gallery"
+        )
         with gr.Row():
             parts["image"] = gr.DownloadButton("Picture", elem_id="image")
             parts["record"] = gr.DownloadButton("Record", elem_id="record")

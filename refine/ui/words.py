@@ -39,9 +39,13 @@ def explained(outcome: Record) -> str:
 def status(outcome: Record) -> str:
     """Prompt, numbers before and after, rounds, as HTML."""
     first, best = outcome.first, outcome.best
-    cells = [(f"artifact area{' (first → now)' if outcome.rounds else ''}", f"{first.critique.area:.2%} → {best.critique.area:.2%}")]
-    cells += [(name, change(value, best.scores.get(name))) for name, value in first.scores.items()]
-    cells += [("repairs tried", str(len(outcome.rounds))), ("denoiser evaluations", str(outcome.evaluations))]
+    area = f"{best.critique.area:.2%}"
+    cells = [("artifact area", f"{first.critique.area:.2%} → {area}" if outcome.rounds else area)]
+    cells += [(name, change(value, best.scores.get(name)) if outcome.rounds else f"{value:.4g}") for name, value in first.scores.items()]
+    cells += [
+        ("repairs tried", str(sum(len(turn.attempts) for turn in outcome.rounds))),
+        ("denoiser evaluations", str(outcome.evaluations)),
+    ]
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in cells)
     return f'<p class="prompt">{escape(outcome.prompt)}</p><table class="numbers">{rows}</table>'
 
@@ -76,5 +80,5 @@ def pictures(outcome: Record) -> list[tuple[Image, str]]:
             name = f"Round {turn.index + 1}" + (f", repair {place + 1}" if len(turn.attempts) > 1 else "")
             for index, candidate in enumerate(attempt.candidates):
                 state = "kept" if attempt.kept == index else "not kept"
-                shown.append((candidate.image, f"{name}, candidate {index + 1}: {state}; gate: {attempt.verdicts[index].reason}"))
+                shown.append((candidate.image, f"{name}, candidate {index + 1}: {state} (gate: {attempt.verdicts[index].reason})"))
     return shown
