@@ -192,8 +192,9 @@ def test_a_reload_in_the_middle_and_a_closed_tab_lose_nothing(user: Browser, ser
     until(lambda: user.value("!!document.querySelector('#overlay img')"))
     (draft,) = server.drafts() - before
     until(lambda: user.value("!!document.querySelector('#found input')"))
+    time.sleep(2)  # the canvas fades in
     click(user, "repair")
-    time.sleep(0.3)
+    until(lambda: re.search("processing|Round 1", user.value("document.querySelector('#status').innerText")))
     user.call("Page.navigate", url="about:blank")
     rounds(server, draft, 1)
     visit(user, server)
