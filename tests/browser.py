@@ -24,6 +24,13 @@ os.execv(sys.argv[3], sys.argv[3:])
 READY = "document.readyState === 'complete' && location.href !== 'about:blank'"
 
 
+LEAVING = "navigated or closed"
+
+
+class PageLeft(Exception):
+    """The page went away before it answered."""
+
+
 @dataclass
 class Browser:
     """One open page. ``complaints``: errors it logged, exceptions, and requests for anything but its own files."""
@@ -42,6 +49,8 @@ class Browser:
         while True:
             answer = self._read()
             if answer.get("id") == self.count:
+                if LEAVING in answer.get("error", {}).get("message", ""):
+                    raise PageLeft(method)
                 assert "error" not in answer, answer
                 result: Json = answer["result"]
                 return result
@@ -71,8 +80,11 @@ class Browser:
             pass
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression comes to; a promise is waited for."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        """What a JavaScript expression comes to; a promise is waited for. One that is left meanwhile cannot say: the next is asked."""
+        try:
+            answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        except PageLeft:
+            return self.value(expression)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
