@@ -1,5 +1,5 @@
 # make run    install everything into .venv, then draw, inspect and repair the built-in prompts
-# make test   install everything into .venv, then lint, type-check and run the tests
+# make test   install everything into .venv, then lint, type-check, run the tests (the documentation is built there too)
 # make docs   build the documentation to build/site
 #
 # Variables: PYTHON (3.11 or newer), VENV, ARGS (of refine run), JOBS (test processes),
@@ -32,7 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	PYTHON=$(PY) .ci/install-torch
 	$(PY) -m pip install --quiet -c constraints.txt setuptools
-	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[dev,train,ui]"
+	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[dev,train,ui,docs]"
 	touch $@
 
 lint: $(INSTALLED)
@@ -48,7 +48,6 @@ tests: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadfile
 
 docs: $(INSTALLED)
-	$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --clean
 
 slow: $(INSTALLED)

@@ -270,7 +270,6 @@ def test_the_presets_table_is_what_doctor_counts() -> None:
     assert missing == []
 
 
-@pytest.mark.slow
 def test_the_site_builds(tmp_path: Path) -> None:
     for module in ("mkdocs", "material", "mkdocstrings"):
         pytest.importorskip(module, reason="pip install '.[docs]'")
