@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from refine import cli, store
 from refine.report import pairing
 from refine.report.pairing import AREA, COST, Side
 from refine.stilllife.prompts import DEFAULT_PROMPTS
+from tests.html_pages import Page
 
 
 @pytest.fixture(autouse=True)
@@ -24,22 +24,6 @@ def wide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def paint(out: str, *arguments: str) -> None:
     assert cli.main(["run", *arguments, "--preset", "painter", "--out", out]) == 0
-
-
-class Page(HTMLParser):
-    """Every start tag with its attributes, and the text outside of style and script."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words += "" if self.tags and self.tags[-1][0] in ("style", "script") else data
 
 
 def test_shared_images_stand_in_one_row_and_the_rest_is_counted(capsys: pytest.CaptureFixture[str]) -> None:

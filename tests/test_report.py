@@ -37,6 +37,7 @@ from refine.report.verdicts import why
 from refine.report.words import arrow, count, percent, score
 from refine.reviser import TemplateReviser
 from refine.types import Image, Mask
+from tests.html_pages import Page
 from tests.toys import Painter, Smoothness, Spotter, picture, scratched
 
 HOSTILE = '<script>alert(1)</script> "quoted" & <img src=x onerror=alert(2)> </title></style>'
@@ -67,22 +68,6 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def text(run_dir: Path) -> str:
     return write_report(run_dir).read_text(encoding="utf-8")
-
-
-class Page(HTMLParser):
-    """Every start tag with its attributes, and the visible text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
 
 
 def script_of(text: str) -> str:

@@ -81,11 +81,10 @@ def counts(n: int | str, sets: Sequence[str]) -> dict[str, int]:
         pairs = [(name, "=", pairs[0][0]) for name in sets]
     faults = [f"--n: {unknown('set', name, sets)}" for name, _, _ in pairs if name not in sets]
     faults += [f"--n: {name} comes twice." for name, count in Counter(name for name, _, _ in pairs).items() if count > 1]
-    for name, _, text in pairs:
-        if not text.strip().isdecimal() or int(text) < LEAST:
-            faults.append(f"--n is {n}: a bench needs a number of prompts, at least {LEAST}, of the set {name}.")
+    if few := [name for name, _, text in pairs if not text.strip().isdecimal() or int(text) < LEAST]:
+        faults.append(f"--n is {n}: a bench needs a number of prompts, at least {LEAST}, of each set (here: {', '.join(few)}).")
     if faults:
-        raise InputError(" ".join(dict.fromkeys(faults)))
+        raise InputError(" ".join(faults))
     asked = {name: int(text) for name, _, text in pairs}
     return {name: asked[name] for name in sets if name in asked}
 
