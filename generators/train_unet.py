@@ -1,7 +1,8 @@
 """Training of the mini generator's denoiser and, together with it, of its text encoder.
 
 v-prediction on zero-terminal-SNR noise. Beside the usual loss a small head reads from the decoder, per latent cell, which solid stands
-there (shape, colour, size, material). It binds words to places far sooner than the noise alone would; it is not exported.
+there (shape, colour, size, material). It binds words to places far sooner than the noise alone would; it is not exported. A part of the
+pictures hide a foreign patch beneath the noise (``grafts``), so that the model learns to repair too.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import CLIPTextModel
 
-from refine.generators import mini, scenes
+from refine.generators import grafts, mini, scenes
 from refine.training import Ema, cosine, device, seed_everything, train
 
 BATCH = 32
@@ -25,6 +27,8 @@ PEAK = 5e-4  # learning rate
 DROPPED = 0.1  # share of captions replaced by the empty one, for classifier-free guidance
 CANONICAL = 0.4  # share of captions in canonical form
 LAYOUT = 0.1  # weight of the layout head's cross-entropy
+GRAFTED = 0.3  # share of the pictures of middling noise that hide a foreign patch
+MIDDLING = (100, 750)  # times of these: below, a repaint begins no more; above, a patch cannot be told from noise
 PROBE = 1  # decoder block that the layout head reads; its output is 16 × 16
 
 
@@ -40,6 +44,11 @@ class Denoiser(nn.Module):
         self.text.set_attn_implementation("eager")
         self.layout = nn.Conv2d(128, sum(len(group) + 1 for group in scenes.GROUPS), 1)
 
+    def continue_from(self, folder: Path) -> None:
+        """Take over the denoiser and the text encoder of a pipeline folder; the layout head starts anew."""
+        self.unet.load_state_dict(UNet2DConditionModel.from_pretrained(folder / "unet").state_dict())
+        self.text.load_state_dict(CLIPTextModel.from_pretrained(folder / "text_encoder").state_dict())
+
     def forward(self, noisy: Tensor, times: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Noisy latents (N, 4, 16, 16), times (N,), ids (N, 48) to the velocity (N, 4, 16, 16) and layout logits (N, C, 16, 16)."""
         seen: list[Tensor] = []
@@ -49,19 +58,25 @@ class Denoiser(nn.Module):
         return velocity, self.layout(seen[0])
 
 
-def fit(out: Path, steps: int, seconds: float | None, seed: int = 0) -> int:
-    """Train to ``out``/unet; return the number of steps done. Ends with a weights file of the averaged model."""
+def fit(out: Path, steps: int, seconds: float | None, seed: int = 0, begin: Path | None = None, peak: float = PEAK) -> int:
+    """Train to ``out``/unet; return the number of steps done. Ends with a weights file of the averaged model.
+
+    begin: a pipeline folder whose denoiser and text encoder are trained on; without it they start from nothing. peak: learning rate.
+    """
     seed_everything(seed)
     data = load_latents(out)
     tokenizer = mini.caption_tokenizer()
     empty = torch.tensor(tokenizer("", padding="max_length").input_ids)
-    model = Denoiser(tokenizer).to(device())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
+    model = Denoiser(tokenizer)
+    if begin is not None:
+        model.continue_from(begin)
+    model.to(device())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
     ema, noise = Ema(model, 0.999), mini.build_scheduler()
 
     def step(index: int) -> Mapping[str, float]:
         for group in optimizer.param_groups:
-            group["lr"] = cosine(index, steps, PEAK)
+            group["lr"] = cosine(index, steps, peak)
         batch = draw_batch(data, empty, np.random.default_rng((seed, index)))
         with torch.autocast(device().type, torch.bfloat16):
             losses = loss(model, noise, batch, torch.Generator().manual_seed(seed * 1_000_003 + index))
@@ -86,15 +101,20 @@ def load_latents(out: Path) -> dict[str, Tensor]:
 
 
 def draw_batch(data: Mapping[str, Tensor], empty: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
-    """A random batch with one caption per scene and times stratified over the schedule, on the device."""
+    """A random batch with one caption per scene and times stratified over the schedule, on the device. ``seen`` are the latents with
+    foreign patches, ``grafted`` (N,) says in which rows."""
     rows = torch.from_numpy(rng.integers(len(data["latents"]), size=BATCH))
     which = np.where(rng.random(BATCH) < CANONICAL, 0, rng.integers(1, scenes.CAPTIONS, BATCH))
     tokens = data["tokens"][rows, torch.from_numpy(which)].long()
     dropped = torch.from_numpy(rng.random(BATCH) < DROPPED)
     tokens[dropped] = empty
     times = (np.arange(BATCH) + rng.random(BATCH)) / BATCH * 1000
+    latents = data["latents"][rows].float()
+    grafted = torch.from_numpy((rng.random(BATCH) < GRAFTED) & (times >= MIDDLING[0]) & (times < MIDDLING[1]))
     batch = {
-        "latents": data["latents"][rows].float(),
+        "latents": latents,
+        "seen": torch.where(grafted[:, None, None, None], grafts.graft(latents, rng), latents),
+        "grafted": grafted,
         "tokens": tokens,
         "times": torch.from_numpy(times).long(),
         "labels": labels(data["layout"][rows].long(), data["attributes"][rows].long()),
@@ -111,13 +131,21 @@ def labels(layout: Tensor, attributes: Tensor) -> Tensor:
 
 
 def loss(model: Denoiser, noise: Any, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-    """Mean squared error of the velocity (Salimans and Ho 2022, appendix D) and the layout's cross-entropy."""
+    """Mean squared error of the velocity (Salimans and Ho 2022, appendix D) and the layout's cross-entropy.
+
+    Where a patch is hidden, the velocity is the one that leads from the noised picture to the whole one, and its error counts as that of
+    the picture (times σ²), or the patches would outweigh everything at little noise.
+    """
     latents, times = batch["latents"], batch["times"]
     epsilon = torch.randn(latents.shape, generator=generator).to(latents.device)
-    noisy = noise.add_noise(latents, epsilon, times)
-    target = noise.get_velocity(latents, epsilon, times)
+    noisy = noise.add_noise(batch["seen"], epsilon, times)
+    power = noise.alphas_cumprod.to(latents.device)[times][:, None, None, None]
+    alpha, sigma = power.sqrt(), (1 - power).sqrt()
+    hidden = batch["grafted"][:, None, None, None]
+    target = torch.where(hidden, (alpha * noisy - latents) / sigma, noise.get_velocity(latents, epsilon, times))
     velocity, logits = model(noisy, times, batch["tokens"])
-    denoise = F.mse_loss(velocity.float(), target)
+    weight = torch.where(hidden, sigma.square(), 1.0)
+    denoise = (weight * (velocity.float() - target).square()).mean()
     parts = logits.float().split([len(group) + 1 for group in scenes.GROUPS], dim=1)
     layout = torch.stack([F.cross_entropy(part, batch["labels"][:, i]) for i, part in enumerate(parts)]).sum()
     return {"loss": denoise + LAYOUT * layout, "denoise": denoise, "layout": layout}

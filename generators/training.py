@@ -48,7 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("cache", parents=[common], help="render the training scenes").add_argument("--count", type=int, default=24_000)
     commands.add_parser("vae", parents=[budget], help="train the autoencoder").set_defaults(steps=3000)
     commands.add_parser("latents", parents=[common], help="encode the scenes and tokenise their captions")
-    commands.add_parser("unet", parents=[budget], help="train the denoiser and the text encoder").set_defaults(steps=4600)
+    unet = commands.add_parser("unet", parents=[budget], help="train the denoiser and the text encoder")
+    unet.add_argument("--begin", type=Path, help="pipeline folder to train on from; without it from nothing")
+    unet.add_argument("--lr", type=float, default=train_unet.PEAK, help="highest learning rate (%(default)s)")
+    unet.set_defaults(steps=4600)
     commands.add_parser("export", parents=[common], help="write the pipeline folder").add_argument("--to", type=Path, required=True)
     sample = commands.add_parser("sample", parents=[common], help="draw a sheet of captions that no training saw")
     sample.add_argument("--to", type=Path, required=True, help="PNG file")
@@ -79,7 +82,7 @@ def _latents(args: argparse.Namespace) -> None:
 
 
 def _unet(args: argparse.Namespace) -> None:
-    print(f"denoiser: {train_unet.fit(args.out, args.steps, args.seconds, args.seed)} steps")
+    print(f"denoiser: {train_unet.fit(args.out, args.steps, args.seconds, args.seed, args.begin, args.lr)} steps")
 
 
 def _export(args: argparse.Namespace) -> None:

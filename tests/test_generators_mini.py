@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from refine.embedded import WEIGHTS
-from refine.generators import damage, mini, scenes, train_unet, train_vae
+from refine.generators import damage, grafts, mini, scenes, train_unet, train_vae
 from refine.generators.adapter import DiffusersGenerator
 from refine.stilllife.captions import VOCABULARY, caption
 from refine.stilllife.scene import sample_scene
@@ -127,3 +127,45 @@ def test_softening_keeps_what_is_there(shipped: DiffusersGenerator) -> None:
     image = PIL.Image.fromarray(scenes.make_chunk(range(1))["images"][0])
     error = np.asarray(damage.soften(shipped.pipe.vae, image), float) - np.asarray(image, float)
     assert 10 * np.log10(255**2 / (error**2).mean()) > 28
+
+
+def test_a_graft_changes_one_patch_of_each_picture_and_nothing_else() -> None:
+    latents = torch.randn(6, 4, 12, 16, generator=torch.Generator().manual_seed(0))
+    grafted = grafts.graft(latents, np.random.default_rng(3))
+    assert torch.equal(latents, torch.randn(6, 4, 12, 16, generator=torch.Generator().manual_seed(0))), "the input is left alone"
+    for before, after in zip(latents, grafted, strict=True):
+        rows, columns = torch.nonzero((before != after).any(0), as_tuple=True)
+        assert len(rows), "every picture has a patch"
+        assert max(rows.max() - rows.min(), columns.max() - columns.min()) < grafts.SIDES[1]
+    assert torch.equal(grafted, grafts.graft(latents, np.random.default_rng(3)))
+
+
+def test_the_goal_beneath_a_graft_is_the_whole_picture() -> None:
+    """A denoiser that answers the velocity from the noised picture to the whole one has no loss, patch or not."""
+    clean = torch.randn(4, 4, 16, 16)
+    seen, noise = grafts.graft(clean, np.random.default_rng(0)), mini.build_scheduler()
+    grafted = torch.tensor([True, True, False, False])
+    times = torch.tensor([100, 700, 300, 999])
+    batch = {
+        "latents": clean, "seen": torch.where(grafted[:, None, None, None], seen, clean), "grafted": grafted, "times": times,
+        "tokens": torch.zeros(4, 48, dtype=torch.long), "labels": torch.zeros(4, 4, 16, 16, dtype=torch.long),
+    }  # fmt: skip
+
+    def perfect(noisy: torch.Tensor, times: torch.Tensor, _tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        power = noise.alphas_cumprod[times][:, None, None, None]
+        velocity = (power.sqrt() * noisy - clean) / (1 - power).sqrt()
+        return velocity, torch.zeros(4, sum(len(group) + 1 for group in scenes.GROUPS), 16, 16)
+
+    parts = train_unet.loss(perfect, noise, batch, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    assert parts["denoise"] < 1e-6
+
+
+def test_the_denoiser_goes_on_from_a_pipeline_folder(tmp_path: Path) -> None:
+    tokenizer = mini.caption_tokenizer()
+    first = train_unet.Denoiser(tokenizer)
+    pipe = mini.assemble(mini.build_vae((8, 8, 8, 8)), first.unet, first.text, tokenizer)
+    mini.export(pipe, tmp_path)
+    second = train_unet.Denoiser(tokenizer)
+    second.continue_from(tmp_path)
+    assert all(torch.equal(a.half(), b.half()) for a, b in zip(first.unet.parameters(), second.unet.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first.text.parameters(), second.text.parameters(), strict=True))
