@@ -81,6 +81,14 @@ def load_controller(config: Config) -> Controller:
     return controller
 
 
+def informed(tree: Tree, prompts: Sequence[str]) -> Tree:
+    """The tree; a controller that asks for the prompts it may be shown (an oracle does), and was not told any, is told these."""
+    node = tree["controller"]
+    known = plugins.schema(plugins.find("controller", node["use"])).get("prompts")
+    asks = bool(prompts) and known is not None and node.get("prompts") == hints.plain(known.default)
+    return tree | ({"controller": {**node, "prompts": list(prompts)}} if asks else {})
+
+
 def _without_bars() -> None:
     """No bar of transformers' own for each file of weights; the plugins have imported it by now if they use it."""
     if logging := sys.modules.get("transformers.utils.logging"):

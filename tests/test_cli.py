@@ -16,7 +16,7 @@ import PIL.Image
 import pytest
 
 from refine import cli, store
-from refine.stilllife.oracle import Oracle, clean
+from refine.stilllife.oracle import Oracle, clean, compare
 from refine.stilllife.prompts import DEFAULT_PROMPTS
 from refine.types import Critique, Image
 
@@ -66,6 +66,13 @@ def stories(folder: Path) -> dict[str, object]:
 def python(*lines: str) -> str:
     """What a fresh interpreter prints for these lines."""
     return subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_oracle_of_painter_knows_the_prompts_of_the_run(elsewhere: Path) -> None:
+    prompt = "a large red matte cube on a wood floor, light from the left"  # none of the built-in ones
+    assert paint(prompt, "--out", "own", "--set", "budget.rounds=6", "--set", "policy.patience=6") == 0
+    truth, made = clean(prompt), next(elsewhere.glob("own/items/*/final.png"))
+    assert compare(PIL.Image.open(made), truth).regions == ()
 
 
 def test_help_teaches_without_torch() -> None:
@@ -164,8 +171,8 @@ def test_images_are_refined_and_keep_size_and_alpha() -> None:
 
 
 def test_a_prompt_beyond_the_encoder_s_budget_is_said_not_silently_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    words = f"generator.words={len(FIRST.split())}"
-    assert paint(f"{FIRST} and a teapot", "--set", words, "--set", "rewards.likeness=null") == 0
+    words, told = f"generator.words={len(FIRST.split())}", f"controller.prompts={json.dumps([FIRST])}"
+    assert paint(f"{FIRST} and a teapot", "--set", words, "--set", told, "--set", "rewards.likeness=null") == 0
     assert "does not read its end: 'and a teapot'" in capsys.readouterr().err
     (record,) = Path("runs").glob("*/items/*/record.json")
     assert "teapot" in json.loads(record.read_text())["notes"][0]

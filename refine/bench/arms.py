@@ -19,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from refine import config, hints, plugins, presets, trees
+from refine import config, plugins, presets, trees
 from refine.errors import ConfigError, unknown
 from refine.gate import Gate
 from refine.policy import Policy
@@ -138,14 +138,6 @@ def resolve(
 def forgetful(tree: Tree) -> Tree:
     """The tree with a controller that remembers no picture: what one arm has looked at would cost the next one nothing."""
     return tree | ({"controller": {**tree["controller"], "remember": 0}} if "remember" in tree["controller"] else {})
-
-
-def informed(arm: Arm, prompts: Sequence[str]) -> Tree:
-    """The arm's tree; a controller that asks for the prompts it may be shown (an oracle does), and was not told any, is told these."""
-    node = arm.tree["controller"]
-    known = plugins.schema(plugins.find("controller", node["use"])).get("prompts")
-    asks = known is not None and node.get("prompts") == hints.plain(known.default)
-    return arm.tree | ({"controller": {**node, "prompts": list(prompts)}} if asks else {})
 
 
 def steering(tree: Tree, base: Tree) -> frozenset[str]:

@@ -112,7 +112,7 @@ def workshop(plan: Plan) -> tuple[Callable[[Arm, Sequence[str]], Engine], Ruler]
         return shelf[name]
 
     def load(arm: Arm, prompts: Sequence[str]) -> Engine:
-        tree = arms.informed(arm, prompts)
+        tree = runner.informed(arm.tree, prompts)
         generator, controller, reviser = (model(role, tree[role]) for role in ("generator", "controller", "reviser"))
         chosen = tuple(model("reward", node) for node in tree["rewards"].values())
         return runner.make_engine(tree, Models(generator, controller, chosen, reviser))

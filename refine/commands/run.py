@@ -50,7 +50,8 @@ def compute(folder: Path, finished: frozenset[str], place: Shard) -> None:
     mine = work if place.count == 1 else [job for batch in left for job in batch]
     shown = errors if place.first else display.console(StringIO())  # one process's progress is enough to look at
     shown.print("loading models" if place.count == 1 else f"loading models; this process has {len(mine)} of {len(work)} images")
-    models = runner.load_models(configuration.check(run.config))
+    told = runner.informed(run.config, list(dict.fromkeys(job.prompt for job in work if job.prompt)))
+    models = runner.load_models(configuration.check(told))
     if place.first:
         store.keep_protocols(run, {reward.name: dict(getattr(reward, "protocol", {})) for reward in models.rewards})
     before = sum(jobs.key(job, run.config) in finished for job in mine)

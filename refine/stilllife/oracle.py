@@ -46,10 +46,16 @@ def compare(image: Image, truth: Image, tolerance: float = 24.0, least: int = 6)
 
 
 class Oracle:
-    """A ``Controller`` that compares an image with the nearest clean picture of the ``prompts`` it may be shown."""
+    """A ``Controller`` that compares an image with the nearest clean picture of the ``prompts`` it may be shown.
+
+    Prompts that are no captions are passed over. Raises InputError where all are, or none is given.
+    """
 
     def __init__(self, prompts: Sequence[str] = DEFAULT_PROMPTS, tolerance: float = 24.0) -> None:
-        self._truths = [clean(prompt) for prompt in prompts]
+        if not prompts:
+            raise InputError("The oracle needs at least one still life caption in prompts.")
+        readable = [prompt for prompt in prompts if parse(prompt) is not None]
+        self._truths = [clean(prompt) for prompt in readable or prompts]
         self._tolerance = tolerance
 
     def inspect(self, images: Sequence[Image]) -> list[Critique]:
