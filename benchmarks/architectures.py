@@ -17,6 +17,8 @@ import torch
 import transformers
 from torch import nn
 
+from refine.errors import spoken
+
 Make = Callable[[], nn.Module]
 SD_BLOCKS: Mapping[str, Any] = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
 
@@ -254,4 +256,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

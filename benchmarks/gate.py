@@ -20,6 +20,7 @@ from benchmarks.recipe import SEED0
 from benchmarks.repair import damaged
 from refine import stages
 from refine.bench.summary import WORSE
+from refine.errors import spoken
 from refine.evals.judge import Judge
 from refine.gate import Gate
 from refine.types import Candidate, Mask, Verdict
@@ -148,4 +149,4 @@ def mass(numbers: Mapping[str, float], when: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

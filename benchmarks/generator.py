@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks import common
+from refine.errors import spoken
 from refine.evals import statistics
 
 
@@ -51,4 +52,4 @@ def share(rows: Sequence[dict[str, str]], name: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

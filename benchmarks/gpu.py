@@ -40,6 +40,7 @@ from refine.controllers.legion.controller import LegionController
 from refine.controllers.legion.generation import left_pad, respond
 from refine.device import Offload, Where
 from refine.engine import Engine
+from refine.errors import spoken
 from refine.generators.quiet import quiet
 from refine.loop import Models
 from refine.sizes import GB
@@ -285,4 +286,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

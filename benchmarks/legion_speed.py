@@ -28,6 +28,7 @@ from transformers.models.sam.configuration_sam import SamMaskDecoderConfig, SamP
 from refine.controllers.legion.configuration import IMAGE_PLACE, LegionConfig
 from refine.controllers.legion.generation import respond
 from refine.controllers.legion.modeling import LegionModel
+from refine.errors import spoken
 
 Made = TypeVar("Made")
 PROMPT, PLACE = 164, 36  # ids of the published prompt, and the image's place among them
@@ -137,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks import common
 from refine import runner
 from refine.engine import Engine, batches
+from refine.errors import spoken
 from refine.types import Record
 
 now = time.process_time if runner.accelerator() == "cpu" else time.perf_counter
@@ -131,4 +132,4 @@ def peaks(n: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

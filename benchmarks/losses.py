@@ -19,6 +19,7 @@ from benchmarks import common
 from benchmarks.recipe import SEED0
 from benchmarks.repair import damaged
 from refine.bench.work import Known
+from refine.errors import spoken
 from refine.evals import statistics
 from refine.evals.statistics import Floats
 from refine.stilllife.damage import Sample
@@ -142,4 +143,4 @@ def verdicts(rows: Sequence[Mapping[str, str]]) -> Counter[str]:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

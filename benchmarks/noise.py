@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from benchmarks import common
 from refine import repair, runner
+from refine.errors import spoken
 from refine.policy import Policy
 from refine.stages import Models
 from refine.stilllife.render import render
@@ -67,4 +68,4 @@ def patch(size: tuple[int, int], rng: np.random.Generator) -> Mask:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

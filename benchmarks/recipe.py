@@ -23,6 +23,7 @@ from benchmarks import common
 from benchmarks.repair import damaged
 from refine import regions, repair, runner
 from refine.config import Config
+from refine.errors import spoken
 from refine.evals.statistics import Floats
 from refine.policy import Policy
 from refine.stilllife.damage import Sample
@@ -189,4 +190,4 @@ def timed(call: Callable[..., Any], name: str, seconds: defaultdict[str, float])
 STUDIES = {"tint": tint, "paint": paint, "box": box, "parts": parts}
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmarks import common
+from refine.errors import spoken
 from refine.evals import statistics
 from refine.stilllife.damage import Sample, sample_damage
 from refine.stilllife.render import render
@@ -195,4 +196,4 @@ MODES = {
 }
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

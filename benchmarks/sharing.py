@@ -22,6 +22,7 @@ from refine.bench.memory import Memory
 from refine.bench.samples import Sample
 from refine.bench.work import Load, Outcome, Ruler
 from refine.commands import bench as command
+from refine.errors import spoken
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -72,4 +73,4 @@ def plain(outcomes: Sequence[Outcome]) -> list[object]:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from refine.errors import spoken
 from refine.evals import judge_data
 from refine.evals.judge import ARTIFACT, DEFAULT_PATH, Dense, Judge, Reading, agreement
 from refine.evals.judge_data import Batch, Examples
@@ -242,4 +243,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

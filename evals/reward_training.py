@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import BertTokenizer, CLIPModel, CLIPTokenizer
 
 from refine.embedded import WEIGHTS
+from refine.errors import spoken
 from refine.evals import imagereward
 from refine.evals.hps import HPSv2
 from refine.evals.imagereward import ImageReward, ImageRewardModel, Standard
@@ -178,4 +179,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

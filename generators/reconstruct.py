@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKL
 
+from refine.errors import spoken
 from refine.generators.train_vae import to_tensor
 from refine.training import device
 
@@ -65,4 +66,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

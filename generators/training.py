@@ -15,6 +15,7 @@ import PIL.Image
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
+from refine.errors import spoken
 from refine.generators import damage, mini, scenes, train_unet, train_vae
 from refine.generators.adapter import DiffusersGenerator
 from refine.generators.quiet import quiet
@@ -121,4 +122,4 @@ def sheet(images: Sequence[Image], columns: int = 8) -> Image:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)

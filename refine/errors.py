@@ -14,7 +14,8 @@ A message gives the wrong value, the rule, and what to do next. Bugs of our own 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
@@ -86,3 +87,20 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}."
+
+
+def spoken(main: Callable[[], object]) -> None:
+    """Run the ``main`` of a ``python -m`` command; what the user can mend, a file or folder that is not there too, is one message."""
+    try:
+        main()
+    except RefineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}. Give another path, or make it first.", file=sys.stderr)
+        sys.exit(OutputError.exit_code)
+    except KeyboardInterrupt:
+        print("\ninterrupted. What is finished is kept; the same command goes on.", file=sys.stderr)
+        sys.exit(130)

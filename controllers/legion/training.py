@@ -42,7 +42,7 @@ from refine.controllers.legion.stages import (
     total,
 )
 from refine.controllers.legion.towers import TOWERS, clip_from_sam, clip_states, dense, pixels, start, tower_losses
-from refine.errors import InputError
+from refine.errors import InputError, spoken
 from refine.stilllife.damage import CATALOGUE, REPAINTED
 from refine.stilllife.scene import COLOURS, LIGHTS, SHAPES
 from refine.training import cosine, device, seed_everything, train
@@ -257,4 +257,4 @@ def _run_stage1(args: argparse.Namespace, budget: Budget) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    spoken(main)
