@@ -87,7 +87,7 @@ def parser(about: str | None) -> argparse.ArgumentParser:
     made.add_argument("--seed0", type=int, default=HELD_OUT, help="first seed; 2,000,000 and up were never trained or tuned on")
     made.add_argument("--preset", action="append", default=[], help="as of refine run; may be given more than once")
     made.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="as of refine run")
-    made.add_argument("--hard", action="store_true", help="scenes of three solids only")
+    made.add_argument("--hard", action="store_true", help="scenes of three solids, two of them shiny cubes")
     made.add_argument("--judge", type=Path, default=DEFAULT_PATH, help="folder of the judge")
     made.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder of the CSV files")
     made.add_argument("--seconds", type=float, help="stop after this long; the same command goes on")

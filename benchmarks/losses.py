@@ -54,7 +54,7 @@ def make(bench: common.Bench, seeds: Sequence[int], hard: bool) -> list[common.R
 
 def books(sample: Sample, record: Record) -> dict[str, float | str]:
     """One row. ``before`` and the books: mean error over the truth mask, in levels of 255; the books add up to ``before``."""
-    attempts = [attempt for turn in record.rounds for attempt in turn.attempts]
+    attempts = record.repairs
     truth = np.logical_or.reduce([region.mask for region in sample.regions])
     before, after = (gap(image, sample.clean) for image in (record.first.image, record.best.image))
     tried, kept = (covered(truth, attempts, kept_only) for kept_only in (False, True))

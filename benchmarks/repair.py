@@ -95,7 +95,7 @@ def judged(bench: common.Bench, record: Record) -> dict[str, float | str]:
 
 
 def activity(record: Record) -> dict[str, float | str]:
-    """Attempts, accepted ones, accepted ones that repaint a region, and how many of those kept every other pixel."""
+    """Repairs tried, accepted ones, accepted ones that repaint a region, and how many of those kept every other pixel."""
     attempts = [attempt for turn in record.rounds for attempt in turn.attempts]
     image, repaints, identical = record.first.image, 0, 0
     for attempt in attempts:
@@ -107,8 +107,8 @@ def activity(record: Record) -> dict[str, float | str]:
             identical += not (different(image, after) & ~attempt.mask).any()
         image = after
     return {
-        "attempts": len(attempts),
-        "accepted": sum(attempt.kept is not None for attempt in attempts),
+        "attempts": len(record.repairs),
+        "accepted": sum(attempt.kept is not None for attempt in record.repairs),
         "repaints": repaints,
         "identical": identical,
         "evaluations": record.evaluations,

@@ -6,10 +6,13 @@ A repair passes under the rule ``better`` when (architecture, rule 6)
   3. the whole image's mass falls,
   4. no reward drops below the better of the current and the first image by more than its noise,
      on the whole image and on the repaired crop.
-Because 3 and 4 compare with the first image too, the result of a loop is never worse than its input by these measures.
+Because 3 and 4 compare with the first image too (of several drawings, the one that was chosen), the result of a loop is never worse than
+what it repaired by these measures.
 
 The other rules are control arms of benchmarks:
   reward   the candidate that the rewards like best, if they like it better than the current image (best of n)
+  cleanest the candidate in which least is found, of equals the one of most merit: the rewards' gain in units of their noise, less 3 for
+           each percent of the picture that is to be expected broken (how one of several first drawings is chosen)
   off      always the cleanest candidate
   random   any one candidate, with probability ``rate`` per attempt
 Under every rule, a candidate that cannot be judged (a score missing or not a number, a picture of one flat colour) never passes.
@@ -28,8 +31,10 @@ from refine.regions import heat_in
 from refine.seeds import chance, derive
 from refine.types import Candidate, Image, Mask, Scores, Verdict
 
-Rule = Literal["better", "reward", "off", "random"]
+Rule = Literal["better", "reward", "cleanest", "off", "random"]
 ACCEPTED = "better"
+PASSES = (ACCEPTED, "reward-rose", "cleaner", "ungated")
+BROKEN_PERCENT = 3.0  # noises of the rewards that one percent of the picture, expected to be broken, is worth
 WHOLE_FAULT = 3.0  # noises of the rewards that the whole artifact mass is worth where accepted candidates are compared
 REASONS = {
     ACCEPTED: "the fault is gone or much smaller, and nothing else got worse",
@@ -41,6 +46,8 @@ REASONS = {
     "blank": "the generator gave one flat colour",
     "reward-rose": "the rewards like it better (rule reward)",
     "reward-not-higher": "the rewards do not like it better (rule reward)",
+    "cleaner": "less is found in it, or as little and it has more merit (rule cleanest)",
+    "not-cleaner": "more is found in it, or as much and it has less merit (rule cleanest)",
     "ungated": "accepted without a test (rule off)",
     "drawn": "accepted by lot (rule random)",
     "not-drawn": "rejected by lot (rule random)",
@@ -83,10 +90,13 @@ class Gate:
 
     def merit(self, numbers: Mapping[str, float]) -> tuple[float, float]:
         """What accepted candidates are compared by, and then by what: under ``better`` how much of the artifact mass is gone and how well
-        the rewards like it, together; under ``reward`` the rewards alone; else the mass, then the rewards."""
-        before, after = (sum(numbers[f"{where}_{when}"] for where in ("inside", "outside")) for when in ("before", "after"))
+        the rewards like it, together; under ``reward`` the rewards alone, under ``cleanest`` the mass, then merit; else the mass, then the
+        rewards."""
+        before, after = masses(numbers)
         if self.rule == "reward":
             return numbers["gain"], 0.0
+        if self.rule == "cleanest":
+            return -after, numbers["merit"]
         return (numbers["gain"] - WHOLE_FAULT * after / before, -after) if self.rule == "better" else (-after, numbers["gain"])
 
     def judge(self, first: Candidate, before: Candidate, after: Candidate, mask: Mask | None) -> Verdict:
@@ -95,8 +105,11 @@ class Gate:
         numbers |= drops("drop", floor(first.scores, before.scores), after.scores)
         numbers |= drops("crop_drop", before.crop_scores, after.crop_scores)
         numbers["gain"] = sum((after.scores.get(k, np.nan) - v) / (self.noise.get(k) or 1.0) for k, v in before.scores.items())
+        if self.rule == "cleanest":
+            expected = [100 * one.critique.expected / (one.image.width * one.image.height) for one in (before, after)]
+            numbers["merit"] = numbers["gain"] + BROKEN_PERCENT * (expected[0] - expected[1])
         reason = self.reason(numbers, after)
-        return Verdict(reason in (ACCEPTED, "reward-rose", "ungated"), reason, numbers)
+        return Verdict(reason in PASSES, reason, numbers)
 
     @staticmethod
     def measure(before: Candidate, after: Candidate, mask: Mask | None) -> dict[str, float]:
@@ -118,6 +131,9 @@ class Gate:
             return "blank"
         if self.rule == "reward":
             return "reward-rose" if numbers["gain"] > 0 else "reward-not-higher"
+        if self.rule == "cleanest":
+            before, now = masses(numbers)
+            return "cleaner" if (before, numbers["merit"]) > (now, 0.0) else "not-cleaner"
         return self._better(numbers, after.image.width * after.image.height) if self.rule == "better" else "ungated"
 
     def _better(self, numbers: Mapping[str, float], pixels: int) -> str:
@@ -140,6 +156,12 @@ class Gate:
             replace(verdict, accepted=index == lucky, reason="drawn" if index == lucky else "not-drawn") if index in able else verdict
             for index, verdict in enumerate(verdicts)
         )
+
+
+def masses(numbers: Mapping[str, float]) -> tuple[float, float]:
+    """Artifact mass of the whole picture, in pixels, before and after."""
+    before, after = (sum(numbers[f"{where}_{when}"] for where in ("inside", "outside")) for when in ("before", "after"))
+    return before, after
 
 
 def floor(first: Scores, before: Scores) -> dict[str, float]:

@@ -93,7 +93,7 @@ def texts_for(record: Record, generator: Mapping[str, Any], drawn: bool, before:
     generator: the generator's node of the configuration. drawn: the image began here, from ``record.seed``. Holds no time and no path,
     so that equal images have equal files.
     """
-    attempts = [attempt for turn in record.rounds for attempt in turn.attempts]
+    attempts = record.repairs
     kept = sum(attempt.kept is not None for attempt in attempts)
     own = {"refine rounds": len(record.rounds), "refine repairs": f"{kept} of {len(attempts)}", "refine": versions()["refine"]}
     story = {

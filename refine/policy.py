@@ -58,6 +58,7 @@ class Budget:
 class Policy:
     """The rules of repair as data (architecture, rules 1-5, 8, 9). Areas are fractions of the image, lengths are pixels.
 
+    draws       first drawings per image (not of an image that is given); the loop goes on from the cleanest (gate rule cleanest)
     route       repaint regions, draw the whole image again, or choose by area and failures
     masks       which regions: those found; control: the same shapes at random places; ceiling: those of ``Models.truth``
     threshold, min_area, top_k                   which findings count, and how many per round
@@ -77,6 +78,7 @@ class Policy:
     rule        how candidates are accepted (None: by the gate's own rule)
     """
 
+    draws: int = 1
     route: Route = "auto"
     masks: Masks = "found"
     threshold: float = 0.5
@@ -113,7 +115,7 @@ class Policy:
         for name in ("threshold", "min_area", "dilation", "least_dilation", "frame_dilation", "feather", "redraw_area"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"policy.{name} is {getattr(self, name)}; it must be 0 or more.")
-        for name in ("top_k", "seeds", "redraws", "patience"):
+        for name in ("draws", "top_k", "seeds", "redraws", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"policy.{name} is {getattr(self, name)}; it must be 1 or more.")
         if not self.crop_scale >= 1:
@@ -123,6 +125,10 @@ class Policy:
         """How many rounds at most."""
         given = [rounds for rounds in (self.rounds, budget.rounds) if rounds is not None]
         return min(given, default=ROUNDS)
+
+    def opening(self) -> Policy | None:
+        """How the first drawings are made that compete with the first one; None where there is only that."""
+        return replace(self, route="redraw", redraws=self.draws - 1, wording="user", drift=False) if self.draws > 1 else None
 
     def gated(self, gate: Gate) -> Gate:
         """The gate with the acceptance rule that this policy insists on."""

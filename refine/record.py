@@ -5,12 +5,12 @@ RECORD     format (1) · key · id · index · prompt · seed · notes [str] · 
 SOURCE     name (file name) · sha256 (of the file) · notes [str]
 CANDIDATE  image (file, relative to the item's folder) · prompt · seed · strength or null · box or null
            scores {reward: number} · crop_scores {reward: number} · critique CRITIQUE
-CRITIQUE   size [width, height] · summary · fake_probability or null · area (0..1) · mass (pixels) · regions [REGION]
+CRITIQUE   size [width, height] · summary · fake_probability or null · area (0..1) · mass, doubt (pixels) · regions [REGION]
 REGION     phrase · explanation · category or null · score (0..1) · area (0..1) · box or null (empty mask) · mask RLE
 ROUND      index · critique CRITIQUE (what the round started from) · attempts [ATTEMPT]
 ATTEMPT    action ACTION · candidates [CANDIDATE] · verdicts [{accepted, reason, numbers}] (one per candidate)
            kept (index of a candidate, or null) · mask RLE or null (pixels that may change; null: all) · kept_pixels_sha256 or null
-ACTION     kind "inpaint" (with region REGION) or "redraw" · prompt · negative_prompt · dropped · note
+ACTION     kind "inpaint" (with region REGION) or "redraw" (first: a choice of drawings) · prompt · negative_prompt · dropped · note
 RLE        COCO's compressed run lengths: {"size": [height, width], "counts": str}
 
 Boxes are [x0, y0, x1, y1] pixels, ends exclusive, in the image's frame. A number that is not finite is null.
@@ -122,7 +122,9 @@ def attempt_json(attempt: Attempt, turn: int, position: int) -> Json:
 def action_json(action: Action) -> Json:
     assert isinstance(action, Inpaint | Redraw), "only repairs are tried"
     words = {"prompt": action.prompt, "negative_prompt": action.negative_prompt, "dropped": action.dropped, "note": action.note}
-    return {"kind": "inpaint", "region": region_json(action.region)} | words if isinstance(action, Inpaint) else {"kind": "redraw"} | words
+    if isinstance(action, Redraw):
+        return {"kind": "redraw", "first": action.first} | words
+    return {"kind": "inpaint", "region": region_json(action.region)} | words
 
 
 def candidate_json(candidate: Candidate, file: str) -> Json:
@@ -145,6 +147,7 @@ def critique_json(critique: Critique) -> Json:
         "fake_probability": critique.fake_probability,
         "area": critique.area,
         "mass": critique.mass,
+        "doubt": critique.doubt,
         "regions": [region_json(region) for region in critique.regions],
     }
 
@@ -214,7 +217,7 @@ def _attempt(data: Json, folder: Path) -> Attempt:
 
 def _action(data: Json) -> Action:
     words = (data["prompt"], data["negative_prompt"], data["dropped"], data.get("note", ""))
-    return Inpaint(_region(data["region"]), *words) if data["kind"] == "inpaint" else Redraw(*words)
+    return Inpaint(_region(data["region"]), *words) if data["kind"] == "inpaint" else Redraw(*words, data.get("first", False))
 
 
 def _candidate(data: Json, folder: Path) -> Candidate:
@@ -232,7 +235,7 @@ def _candidate(data: Json, folder: Path) -> Candidate:
 
 def _critique(data: Json) -> Critique:
     regions = tuple(_region(one) for one in data["regions"])
-    return Critique(tuple(data["size"]), regions, data["summary"], data["fake_probability"])
+    return Critique(tuple(data["size"]), regions, data["summary"], data["fake_probability"], data.get("doubt", 0.0))
 
 
 def _region(data: Json) -> Region:

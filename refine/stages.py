@@ -157,6 +157,12 @@ def trial(
     return Trial(prompt, action, where, best, tuple(draws), cost) if draws else None
 
 
+def opening(trial: Trial) -> Trial:
+    """The trial, its drawings marked as first ones."""
+    assert isinstance(trial.action, Redraw)
+    return replace(trial, action=replace(trial.action, first=True))
+
+
 def propose(trials: Sequence[Trial], models: Models, observe: Callable[[Event], None], turn: int) -> list[tuple[Trial, list[Candidate]]]:
     """Paint, inspect and score all candidates of all trials. Each trial comes back with the image it starts from scored on its crop."""
     if not trials:

@@ -235,7 +235,7 @@ def write_masks(folder: Path, name: str, critique: Critique) -> None:
 
 def summary(job: Job, key: str, outcome: Record) -> Line:
     """The ledger's line: what a table needs, without opening the item."""
-    attempts = [attempt for turn in outcome.rounds for attempt in turn.attempts]
+    attempts = outcome.repairs
     accepted = sum(attempt.kept is not None for attempt in attempts)
     return {
         "key": key,

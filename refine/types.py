@@ -42,12 +42,16 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Critique:
-    """What a controller says of one image of ``size`` (width, height)."""
+    """What a controller says of one image of ``size`` (width, height).
+
+    doubt: artifact mass, in pixels, that is to be expected beyond the regions, from findings too unsure to be any.
+    """
 
     size: tuple[int, int]
     regions: tuple[Region, ...] = ()
     summary: str = ""
     fake_probability: float | None = None
+    doubt: float = 0.0
 
     @cached_property
     def heat(self) -> Heat:
@@ -66,6 +70,11 @@ class Critique:
     def mass(self) -> float:
         """Sum of the heat, in pixels."""
         return float(self.heat.sum())
+
+    @property
+    def expected(self) -> float:
+        """Artifact mass to be expected, in pixels: that of the regions, and the doubt."""
+        return self.mass + self.doubt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,12 +108,13 @@ class Inpaint:
 
 @dataclass(frozen=True, slots=True)
 class Redraw:
-    """Draw the whole image again."""
+    """Draw the whole image again. ``first``: one of several first drawings, a choice before anything is repaired."""
 
     prompt: str
     negative_prompt: str = ""
     dropped: str = ""
     note: str = ""
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +187,12 @@ class Record:
     stop_reason: str
     evaluations: int = 0  # denoiser evaluations spent, the first draw included
     seconds: float = 0.0
+
+    @property
+    def repairs(self) -> tuple[Attempt, ...]:
+        """Every attempt to make the image better; a choice among first drawings is none."""
+        attempts = (attempt for turn in self.rounds for attempt in turn.attempts)
+        return tuple(one for one in attempts if not (isinstance(one.action, Redraw) and one.action.first))
 
 
 @dataclass(frozen=True, slots=True)

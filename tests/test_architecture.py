@@ -24,7 +24,7 @@ SIBLINGS = ("configs", "controllers", "evals", "generators")
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "peft", "scipy")
 
 NOUNS = ("refine.types", "refine.errors", "refine.seeds", "refine.regions", "refine.overlap", "refine.adapters", "refine.replies")
-METHOD = tuple(f"refine.{name}" for name in ("gate", "policy", "policies", "repair", "reviser", "stages", "loop"))
+METHOD = tuple(f"refine.{name}" for name in ("gate", "policy", "policies", "repair", "reviser", "stages", "walk", "loop"))
 SETTINGS = tuple(f"refine.{name}" for name in ("trees", "presets", "hints", "embedded", "plugins", "config", "versions"))
 FILES = tuple(f"refine.{name}" for name in ("images", "metadata", "synthetic", "prompts", "jobs", "overlay", "record", "durable", "store"))
 DEMANDS = tuple(f"refine.{name}" for name in ("device", "sizes", "memory", "machine", "needs"))

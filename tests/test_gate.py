@@ -111,6 +111,23 @@ def test_the_rule_reward_keeps_the_best_liked_of_all(before: Candidate, options:
     assert chosen.scores["r"] == max(one.scores["r"] for one in [before, *options])
 
 
+@given(looked_at(), st.lists(looked_at(), min_size=1, max_size=4))
+def test_the_rule_cleanest_keeps_what_shows_least(before: Candidate, options: list[Candidate]) -> None:
+    _, kept = Gate(rule="cleanest").choose(before, before, options, None)
+    final = before if kept is None else options[kept]
+    assert final.critique.mass == min(one.critique.mass for one in (before, *options))
+
+
+def test_of_equally_clean_drawings_doubt_and_liking_decide() -> None:
+    def doubted(pixels: float, reward: float) -> Candidate:
+        made = candidate(reward=reward)
+        return replace(made, critique=replace(made.critique, doubt=pixels))
+
+    gate, one_percent = Gate(rule="cleanest"), candidate().image.width * candidate().image.height / 100
+    for option, kept in ((doubted(0, 1.1), 0), (doubted(0, 0.9), None), (doubted(one_percent, 3.9), None), (doubted(one_percent, 4.1), 0)):
+        assert gate.choose(doubted(0, 1.0), doubted(0, 1.0), [option], None)[1] == kept
+
+
 @pytest.mark.parametrize(("crop", "accepted"), [(0.97, True), (0.93, False)])
 def test_crops_have_a_noise_of_their_own(crop: float, accepted: bool) -> None:
     verdict = Gate(noise={"r": 0.1}, crop_noise={"r": 0.05}).judge(BEFORE, BEFORE, candidate(crop=crop), MASK)

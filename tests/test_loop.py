@@ -73,6 +73,39 @@ def test_same_seed_same_story(seeds: list[int], clumsy: int) -> None:
     assert [story(record) for record in once] == [story(record) for record in again]
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 4), st.lists(st.integers(0, 7), min_size=1, max_size=3), st.sampled_from([0, 2, 3]))
+def test_of_several_first_drawings_the_cleanest_is_repaired(draws: int, seeds: list[int], clumsy: int) -> None:
+    party = models(1, clumsy)
+    for record, seed in zip(
+        loop.run(["x"] * len(seeds), seeds, models=party, policy=replace(POLICY, draws=draws), gate=GATE), seeds, strict=True
+    ):
+        assert record.first.seed == seed  # the user's own, whatever is chosen
+        if draws == 1:
+            assert record.repairs == tuple(attempt for turn in record.rounds for attempt in turn.attempts)
+            continue
+        choice = record.rounds[0].attempts[0]
+        assert choice.action == Redraw("x", first=True) and len(choice.candidates) == draws - 1 and choice not in record.repairs
+        start = record.first if choice.kept is None else choice.candidates[choice.kept]
+        assert start.critique.mass == min(one.critique.mass for one in (record.first, *choice.candidates))
+        assert record.best.critique.mass <= start.critique.mass and record.best.scores["smoothness"] >= start.scores["smoothness"]
+        assert [turn.index for turn in record.rounds] == list(range(len(record.rounds)))
+        assert record.evaluations >= 10 * draws
+
+
+def test_a_budget_pays_for_as_many_first_drawings_as_it_can() -> None:
+    [record] = loop.run(["x"], [3], models=models(), policy=replace(POLICY, draws=9), gate=GATE, budget=Budget(evaluations=35))
+    assert len(record.rounds[0].attempts[0].candidates) == 2 and record.evaluations <= 35
+    [record] = loop.run(["x"], [3], models=models(), policy=replace(POLICY, draws=9), gate=GATE, budget=Budget(rounds=0))
+    assert record.rounds == () and record.evaluations == 10
+
+
+def test_a_given_image_has_no_rivals() -> None:
+    target = picture(0)
+    [record] = loop.run(["x"], [1], models=models(), images=[target], policy=replace(POLICY, draws=4), gate=GATE)
+    assert record.rounds == () and record.best.image is target
+
+
 def test_images_walk_in_lockstep() -> None:
     party = models()
     loop.run(["x"] * 3, [3, 3, 3], models=party, policy=POLICY, gate=GATE)

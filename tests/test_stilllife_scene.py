@@ -28,6 +28,7 @@ def test_scenes_keep_their_promises(seed: int, hard: bool) -> None:
     scene = sample_scene(np.random.default_rng(seed), hard=hard)
     assert scene == sample_scene(np.random.default_rng(seed), hard=hard)
     assert len(scene.solids) == 3 if hard else 1 <= len(scene.solids) <= 3
+    assert not hard or sum((solid.shape, solid.material) == ("cube", "shiny") for solid in scene.solids) >= 2
     assert len({(solid.colour, solid.shape) for solid in scene.solids}) == len(scene.solids)
     places = project(np.array([(solid.x, 0, solid.z) for solid in scene.solids], np.float32).T, 128)[0]
     assert (np.diff(places) > 0).all()

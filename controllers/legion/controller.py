@@ -54,7 +54,7 @@ class LegionController:
     the same picture again costs nothing. compiled: decode through torch.compile with a cache of fixed length. The first batch of each size
     waits for the compiler: for long runs on a GPU, where a step waits for Python; on a CPU it waits for memory, and nothing is won.
 
-    A region's score is its calibrated probability to be a real fault, and one that is more likely false is no region. Without a
+    A region's score is its calibrated probability to be a real fault; one that is more likely false is no region, only doubt. Without a
     ``calibration`` the score is the mean sigmoid inside its mask times the probability of its [SEG] token. A [SEG] with an empty mask
     gives no region; an answer without [SEG] gives a critique without regions.
     """
@@ -185,9 +185,13 @@ class LegionController:
         tokenizer = self.processor.tokenizer
         reading: Reading = read_answer(answer.ids, tokenizer, answer.logprobs)
         pairs = [self._region(f, plane, fake) for f, plane in zip(reading.findings, logits, strict=True)]
-        kept = [pair for pair in pairs if pair is not None]
+        found = [pair for pair in pairs if pair is not None]
+        least = calibrations.OPERATING_POINT if self.calibration else 0.0
+        kept = [(region, one) for region, one in found if region.score >= least]
         regions, evidence = tuple(region for region, _ in kept), tuple(one for _, one in kept)
-        critique = Critique((image.width, image.height), regions, reading.summary, fake)
+        size = (image.width, image.height)
+        doubt = Critique(size, tuple(region for region, _ in found)).mass - Critique(size, regions).mass
+        critique = Critique(size, regions, reading.summary, fake, doubt)
         return Inspection(critique, tokenizer.decode(answer.ids), evidence)
 
     def _region(self, finding: Finding, plane: Tensor, fake: float | None) -> tuple[Region, Evidence] | None:
@@ -197,8 +201,6 @@ class LegionController:
         confidence = float(plane[inside].sigmoid().mean())
         evidence = Evidence(finding, confidence, float(inside.float().mean()), fake)
         score = self.calibration.score(evidence) if self.calibration else min(1.0, confidence * math.exp(finding.seg_logprob))
-        if self.calibration and score < calibrations.OPERATING_POINT:
-            return None
         return Region(inside.numpy(), finding.phrase or "artifact", finding.explanation, finding.category, score), evidence
 
 

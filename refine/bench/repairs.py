@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,13 @@ class Step:
     """The first picture, or one that replaced the picture before it.
 
     spent: denoiser evaluations up to here. strayed: of the pixels outside the mask of a repaint, the share that changed (None: a whole
-    drawing, or the first picture: there is no mask).
+    drawing, or the first picture: there is no mask). choice: one of several first drawings, where the repairs begin.
     """
 
     spent: int
     image: Image
     strayed: float | None = None
+    choice: bool = False
 
 
 def steps(record: Record, policy: Policy, generator: Generator) -> list[Step]:
@@ -34,8 +36,13 @@ def steps(record: Record, policy: Policy, generator: Generator) -> list[Step]:
         spent += price
         if attempt.kept is not None:
             image = attempt.candidates[attempt.kept].image
-            made.append(Step(spent, image, strayed(attempt, made[-1].image, image, policy, generator)))
+            made.append(Step(spent, image, strayed(attempt, made[-1].image, image, policy, generator), attempt not in record.repairs))
     return made
+
+
+def begin(walk: Sequence[Step]) -> int:
+    """The place in a walk of the picture that repairs began with."""
+    return max((place for place, step in enumerate(walk) if step.choice), default=0)
 
 
 def strayed(attempt: Attempt, before: Image, after: Image, policy: Policy, generator: Generator) -> float | None:

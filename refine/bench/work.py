@@ -19,7 +19,7 @@ from refine.bench.cost import Clock
 from refine.bench.folder import Line, Plan
 from refine.bench.memory import Memory, remembering
 from refine.bench.metrics import Metric
-from refine.bench.repairs import Step, steps
+from refine.bench.repairs import Step, begin, steps
 from refine.bench.samples import Sample, Truth
 from refine.engine import Engine, batches
 from refine.evals.judge import Judge
@@ -171,14 +171,14 @@ def kept(walk: Sequence[Step], curve: Numbers, areas: Numbers, cores: Numbers) -
     """What the steps of a picture say: the metric over compute, what the judge reads, and what strayed from the masks."""
     return {
         "curve": [(step.spent, value) for step, value in zip(walk, curve, strict=True)],
-        "judged": list(zip(areas, cores, strict=True)),
+        "judged": list(zip(areas, cores, strict=True))[begin(walk) :],
         "strayed": [step.strayed for step in walk if step.strayed is not None],
     }
 
 
 def line(record: Record, row: Mapping[str, float]) -> Line:
     """The ledger's line of one picture."""
-    attempts = [attempt for turn in record.rounds for attempt in turn.attempts]
+    attempts = record.repairs
     return {
         "metrics": folder.finite(row),
         "blank": metrics.blank(record.best.image),

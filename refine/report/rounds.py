@@ -76,7 +76,8 @@ def attempt_row(item: Item, attempt: Json, file: str) -> Html:
     """What was asked, the pixels it started from, and the candidates with their verdicts."""
     action = attempt["action"]
     box = next((tuple(one["box"]) for one in attempt["candidates"] if one["box"]), None)
-    title = f"Repair: {action['region']['phrase']}" if action["kind"] == "inpaint" else "Draw the whole image again"
+    whole = "More first drawings to choose from" if action.get("first") else "Draw the whole image again"
+    title = f"Repair: {action['region']['phrase']}" if action["kind"] == "inpaint" else whole
     same = action["prompt"] == item.data["prompt"]
     words = [
         element("h4", title),

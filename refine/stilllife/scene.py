@@ -24,6 +24,7 @@ MAX_LARGE_OF_THREE = 1
 CAMERA_DISTANCE = 8.56  # along the view axis, to the world's origin
 FRAME_WIDTH = 7.9
 USABLE_WIDTH = 7.3
+HARD_CUBES = 2  # shiny ones in a hard scene: what small generators draw worst (docs/experiments.md)
 DEPTHS = {1: (-0.9, 1.2), 2: (-0.8, 1.4), 3: (-0.3, 1.5)}
 
 
@@ -63,7 +64,7 @@ class Scene:
 
 
 def sample_scene(rng: np.random.Generator, count: int | None = None, hard: bool = False) -> Scene:
-    """A random scene of ``count`` solids (None: 1, 2 or 3 with ``COUNT_PROBABILITIES``; hard: always 3).
+    """A random scene of ``count`` solids (None: 1, 2 or 3 with ``COUNT_PROBABILITIES``; hard: always 3, two of them shiny cubes).
 
     No two solids share both colour and shape, and bounding boxes on the screen overlap little or not at all.
     """
@@ -74,10 +75,19 @@ def sample_scene(rng: np.random.Generator, count: int | None = None, hard: bool 
     sizes = _sizes(rng, count)
     materials = [str(rng.choice(MATERIALS)) for _ in range(count)]
     solids = [Solid(s, c, size, m) for (c, s), size, m in zip(chosen, sizes, materials, strict=True)]
+    solids = _with_shiny_cubes(solids, rng) if hard else solids
     low, high = DEPTHS[min(count, 3)]
     gaps = rng.dirichlet(np.full(count + 1, 2.0))
     placed = arrange(solids, gaps.tolist(), rng.uniform(low, high, count).tolist())
     return Scene(placed, str(rng.choice(FLOORS)), str(rng.choice(LIGHTS)))
+
+
+def _with_shiny_cubes(solids: list[Solid], rng: np.random.Generator) -> list[Solid]:
+    """The solids, ``HARD_CUBES`` of them made shiny cubes and all of different colours."""
+    colours = [str(colour) for colour in rng.choice(COLOURS, size=len(solids), replace=False)]
+    cubes = set(rng.permutation(len(solids))[:HARD_CUBES].tolist())
+    recoloured = [replace(solid, colour=colour) for solid, colour in zip(solids, colours, strict=True)]
+    return [replace(solid, shape="cube", material="shiny") if i in cubes else solid for i, solid in enumerate(recoloured)]
 
 
 def arrange(solids: list[Solid], gaps: list[float] | None = None, depths: list[float] | None = None) -> tuple[Solid, ...]:
