@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from refine.controllers.legion.answers import Finding
 from refine.controllers.legion.controller import Evidence, LegionController
 from refine.embedded import locate
 from refine.errors import CheckpointError, InputError
+from refine.stilllife.damage import sample_damage
 
 
 def evidence(mask: float = 0.8, seg: float = -0.1, area: float = 0.02, fake: float | None = 0.5) -> Evidence:
@@ -99,6 +101,20 @@ def test_the_command_writes_a_file_that_the_controller_takes(tmp_path: Path, cap
     assert "clean kept clean" in capsys.readouterr().out
     controller = LegionController.from_pretrained(locate("mini:legion"), calibration=out)
     assert controller.calibration == c.load(out)
+
+
+def test_a_finding_that_is_likelier_false_is_doubt_and_no_region() -> None:
+    controller = LegionController.from_pretrained(locate("mini:legion"), remember=0)
+    assert controller.calibration is not None
+    pictures = [sample_damage(np.random.default_rng(seed), faults=2).image for seed in range(1_300_000, 1_300_006)]
+    sure, shipped = controller.inspect(pictures), controller.calibration
+    controller.calibration = replace(shipped, bias=shipped.bias - 3)
+    unsure = controller.inspect(pictures)
+    assert sum(len(one.regions) for one in unsure) < sum(len(one.regions) for one in sure)
+    assert all(less.doubt > one.doubt for one, less in zip(sure, unsure, strict=True) if len(less.regions) < len(one.regions))
+    assert all(one.expected == one.mass + one.doubt and one.doubt >= 0 for one in (*sure, *unsure))
+    controller.calibration = None
+    assert all(one.doubt == 0 for one in controller.inspect(pictures))  # every finding is a region then
 
 
 def test_without_images_the_command_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
