@@ -58,7 +58,6 @@ class Budget:
 class Policy:
     """The rules of repair as data (architecture, rules 1-5, 8, 9). Areas are fractions of the image, lengths are pixels.
 
-    draws       first drawings per image (not of an image that is given); the loop goes on from the cleanest (gate rule cleanest)
     route       repaint regions, draw the whole image again, or choose by area and failures
     masks       which regions: those found; control: the same shapes at random places; ceiling: those of ``Models.truth``
     threshold, min_area, top_k                   which findings count, and how many per round
@@ -76,9 +75,9 @@ class Policy:
     rounds      the policy's own number of rounds (None: the budget's)
     until_clean stop where no fault is left
     rule        how candidates are accepted (None: by the gate's own rule)
+    draws       first drawings per image (not of an image that is given); the loop goes on from the cleanest (gate rule cleanest)
     """
 
-    draws: int = 1
     route: Route = "auto"
     masks: Masks = "found"
     threshold: float = 0.5
@@ -104,6 +103,7 @@ class Policy:
     rounds: int | None = None
     until_clean: bool = True
     rule: Rule | None = None
+    draws: int = 1
 
     def __post_init__(self) -> None:
         for name, listed in (("route", get_args(Route)), ("masks", get_args(Masks)), ("wording", get_args(Wording))):

@@ -62,9 +62,12 @@ def pair(label: str, value: str) -> Html:
 
 
 def badge(item: Item) -> Html:
-    tried = len(item.attempts)
+    tried = len(item.repairs)
     if item.kept:
         return element("span", f"{item.kept} of {plural(tried, 'repair')} kept", class_="badge good")
+    if item.drawings > 1:
+        more = ", no repair was better" if tried else ""
+        return element("span", f"the cleanest of {item.drawings} drawings{more}", class_="badge good")
     return element("span", "unchanged: no repair was better" if tried else stop_of(item), class_="badge")
 
 

@@ -35,8 +35,19 @@ class Item:
         return [attempt for turn in self.data["rounds"] for attempt in turn["attempts"]]
 
     @property
+    def repairs(self) -> list[Json]:
+        """The attempts to make the image better; a choice among first drawings is none."""
+        return [attempt for attempt in self.attempts if not attempt["action"].get("first")]
+
+    @property
+    def drawings(self) -> int:
+        """How many first drawings there were; 1 where the user's own seed was kept."""
+        chosen = (one for one in self.attempts if one["action"].get("first") and one["kept"] is not None)
+        return 1 + next((len(one["candidates"]) for one in chosen), 0)
+
+    @property
     def kept(self) -> int:
-        return sum(attempt["kept"] is not None for attempt in self.attempts)
+        return sum(attempt["kept"] is not None for attempt in self.repairs)
 
     @property
     def gate(self) -> Json:

@@ -24,12 +24,12 @@ def prompt_of(item: Item) -> str:
 def stop_of(item: Item) -> str:
     """Why the loop ended; a reason of a foreign policy as it is."""
     reason: str = item.data["stop_reason"]
-    return "no fault found" if reason == "clean" and not item.attempts else STOPS.get(reason, reason)
+    return "no fault found" if reason == "clean" and not item.repairs else STOPS.get(reason, reason)
 
 
 def outcome_of(item: Item) -> str:
     """``accepted``: a repair was kept; ``rejected``: repairs were tried and none kept; ``untouched``: none was tried."""
-    return "accepted" if item.kept else "rejected" if item.attempts else "untouched"
+    return "accepted" if item.kept else "rejected" if item.repairs else "untouched"
 
 
 def plural(number: int, word: str) -> str:

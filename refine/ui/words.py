@@ -43,7 +43,7 @@ def status(outcome: Record) -> str:
     cells = [("artifact area", f"{first.critique.area:.2%} → {area}" if outcome.rounds else area)]
     cells += [(name, change(value, best.scores.get(name)) if outcome.rounds else f"{value:.4g}") for name, value in first.scores.items()]
     cells += [
-        ("repairs tried", str(sum(len(turn.attempts) for turn in outcome.rounds))),
+        ("repairs tried", str(len(outcome.repairs))),
         ("denoiser evaluations", str(outcome.evaluations)),
     ]
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in cells)
