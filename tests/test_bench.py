@@ -167,9 +167,10 @@ def tree(*overrides: str) -> tuple[Tree, Tree]:
         (["policy=paper-inpaint"], {"controller"}),
         (["policy=paper-regenerate"], {"controller"}),
         (["policy=best-of-n"], {"controller", "reward:hps", "reward:imagereward"}),
-        (["gate.rule=random"], {"controller"}),
+        (["gate.rule=random"], {"controller", "reward:hps", "reward:imagereward"}),  # they choose among three first drawings
+        (["gate.rule=random", "policy.draws=1"], {"controller"}),
         (["gate.rule='off'"], {"controller", "reward:hps", "reward:imagereward"}),
-        (["gate.rule='off'", "policy.strengths=[0.8]", "policy.redraws=1"], {"controller"}),
+        (["gate.rule='off'", "policy.strengths=[0.8]", "policy.redraws=1", "policy.draws=1"], {"controller"}),
         (["controller=oracle"], {"truth", "reward:hps", "reward:imagereward"}),
         (["policy=oracle-mask"], {"truth", "controller", "reward:hps", "reward:imagereward"}),
     ],

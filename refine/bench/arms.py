@@ -143,9 +143,9 @@ def forgetful(tree: Tree) -> Tree:
 def steering(tree: Tree, base: Tree) -> frozenset[str]:
     """The sources of metrics that decide what this arm keeps: ``controller``, ``reward:NAME`` (of the base), ``truth``.
 
-    Derived from the configuration alone, and on the safe side. Nothing is decided without rounds. Rewards decide under the rules ``better``
-    and ``reward``, and they break ties under ``off`` where an attempt has several candidates. The controller chooses what is repaired, so
-    it counts under every rule.
+    Derived from the configuration alone, and on the safe side. Nothing is decided without rounds. Rewards decide under the rules
+    ``better``, ``reward`` and ``cleanest``, and among several first drawings; under ``off`` they break ties between candidates. The
+    controller chooses what is repaired, so it counts under every rule.
     """
     if tree["budget"]["rounds"] == 0:
         return frozenset()
@@ -153,7 +153,7 @@ def steering(tree: Tree, base: Tree) -> frozenset[str]:
     rule = policy.gated(gate).rule
     tries = {"inpaint": len(policy.strengths) * policy.seeds, "redraw": policy.redraws}
     several = max(count for route, count in tries.items() if policy.route in ("auto", route)) > 1
-    decide = rule in ("better", "reward") or (rule == "off" and several)
+    decide = rule in ("better", "reward", "cleanest") or policy.draws > 1 or (rule == "off" and several)
     rewards = {f"reward:{name}" for name, node in base["rewards"].items() if decide and node in tree["rewards"].values()}
     used = {node["use"] for node in (tree["controller"], tree["policy"], *tree["rewards"].values())}
     controller = {"controller"} if tree["controller"] == base["controller"] else set()
