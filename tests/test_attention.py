@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,9 @@ def test_a_missing_package_is_named_with_its_pip_line(choice: Any, module: str, 
     assert f"generator.attention={choice}" in str(told.value) and pip in str(told.value)
 
 
-def test_a_package_alone_is_not_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_alone_is_not_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """An xformers that was built for another torch imports, and fails at its first call; here at the import of its operators."""
+    request.addfinalizer(lambda: sys.modules.pop("xformers", None))  # else later tests find it installed
     (tmp_path / "xformers.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ConfigError, match=r"needs a CUDA device; the generator is on 'cpu'\. Use attention=sdpa"):
