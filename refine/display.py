@@ -97,7 +97,9 @@ def closing_table(lines: Sequence[Line], folder: Path) -> Table:
     for line in lines:
         changes = [change(line["first"]["scores"].get(name), line["final"]["scores"].get(name)) for name in rewards]
         area = f"{line['first']['area']:.2%} → {line['final']['area']:.2%}"
-        repairs = f"{line['accepted']} kept, {line['rejected']} not"
+        drawing, drawings = line.get("drawing", (1, 1))
+        chosen = f"drawing {drawing} of {drawings}; " if drawings > 1 else ""
+        repairs = f"{chosen}{line['accepted']} kept, {line['rejected']} not"
         files = f"items/{line['key']}"
         table.add_row(safe(line["id"]), short(line["prompt"]), *changes, area, repairs, line["stop_reason"], files)
     return table

@@ -246,6 +246,7 @@ def summary(job: Job, key: str, outcome: Record) -> Line:
         "first": _measures(outcome.first),
         "final": _measures(outcome.best),
         "rounds": len(outcome.rounds),
+        "drawing": list(outcome.drawing),
         "accepted": accepted,
         "rejected": len(attempts) - accepted,
         "stop_reason": outcome.stop_reason,

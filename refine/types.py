@@ -189,6 +189,13 @@ class Record:
     seconds: float = 0.0
 
     @property
+    def drawing(self) -> tuple[int, int]:
+        """Which of how many first drawings was gone on from, counted from 1, that of the record's own seed; (1, 1) without a choice."""
+        attempts = (attempt for turn in self.rounds for attempt in turn.attempts)
+        choice = next((one for one in attempts if isinstance(one.action, Redraw) and one.action.first), None)
+        return (1, 1) if choice is None else (1 if choice.kept is None else choice.kept + 2, len(choice.candidates) + 1)
+
+    @property
     def repairs(self) -> tuple[Attempt, ...]:
         """Every attempt to make the image better; a choice among first drawings is none."""
         attempts = (attempt for turn in self.rounds for attempt in turn.attempts)

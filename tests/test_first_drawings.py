@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from refine import loop, record, store
+from refine import display, loop, record, store
 from refine.gate import Gate
 from refine.jobs import Job
 from refine.policy import Policy
@@ -33,6 +35,11 @@ def test_a_choice_of_drawings_is_kept_told_and_no_repair(tmp_path: Path, clumsy:
 
     [line] = store.ledger(run.folder)
     assert line["accepted"] + line["rejected"] == len(made.repairs)
+    chosen = made.rounds[0].attempts[0].kept
+    assert line["drawing"] == [1 if chosen is None else chosen + 2, 3]
+    table = Console(width=200, file=StringIO(), record=True)
+    table.print(display.closing_table([line], run.folder))
+    assert f"drawing {line['drawing'][0]} of 3; " in table.export_text()
     folder = store.item_folder(run.folder, line["key"])
     again = record.read_record(folder)
     choice = again.rounds[0].attempts[0]
