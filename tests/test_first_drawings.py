@@ -15,6 +15,7 @@ from refine.jobs import Job
 from refine.policy import Policy
 from refine.report import write_report
 from refine.report.item import read_items
+from refine.report.plots import steps
 from refine.reviser import TemplateReviser
 from refine.types import Redraw
 from tests.html_pages import Page
@@ -30,7 +31,7 @@ def test_a_choice_of_drawings_is_kept_told_and_no_repair(tmp_path: Path, clumsy:
     models = loop.Models(Painter(target, boxes, clumsy), Spotter(target), (Smoothness(),), TemplateReviser())
     job = Job(0, "one", "a picture", 2)
     [made] = loop.run([job.prompt], [job.seed], models=models, policy=POLICY, gate=Gate(noise={"smoothness": 0.5}))
-    run = store.create(tmp_path / "run", {}, ["toys"], [job])
+    run = store.create(tmp_path / "run", {"gate": {"rule": "better", "noise": {"smoothness": 0.5}}}, ["toys"], [job])
     store.save(run, job, made)
 
     [line] = store.ledger(run.folder)
@@ -48,6 +49,11 @@ def test_a_choice_of_drawings_is_kept_told_and_no_repair(tmp_path: Path, clumsy:
 
     [item] = read_items(run.folder, linked=False)
     assert item.drawings == (1 if choice.kept is None else 3) and len(item.repairs) == len(made.repairs)
+    [shown, *after] = steps(item, "smoothness")
+    assert shown.limit is None  # a choice has no floor; what is repaired then has that of the drawing that was chosen
+    floor = (made.first if chosen is None else choice.candidates[chosen]).scores["smoothness"] - 0.5
+    assert all(one.limit is not None and one.limit >= floor - 1e-9 for one in after)
+    assert not after or after[0].limit == pytest.approx(floor)
     words = Page(write_report(run.folder).read_text(encoding="utf-8")).words
     assert "More first drawings to choose from" in words
     if item.kept:

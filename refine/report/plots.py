@@ -40,10 +40,12 @@ def steps(item: Item, name: str) -> list[Step]:
     found = []
     for turn in item.data["rounds"]:
         for attempt in turn["attempts"]:
-            limit = None if not judged or first is None or current is None else max(first, current) - noise
+            choice = bool(attempt["action"].get("first"))
+            limit = None if choice or not judged or first is None or current is None else max(first, current) - noise
             tried = tuple(value_of(one, name) for one in attempt["candidates"])
             found.append(Step(turn["index"], current, tried, attempt["kept"], limit))
             current = found[-1].after
+            first = current if choice else first  # repairs begin with the drawing that was chosen
     return found
 
 

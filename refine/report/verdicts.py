@@ -48,11 +48,13 @@ def margins(gate: Json, kind: str) -> dict[str, float]:
 
 
 def evidence(numbers: Json) -> list[tuple[str, str]]:
-    """The numbers a verdict was decided on: artifact mass in pixels, and how far each reward moved."""
+    """The numbers a verdict was decided on: artifact mass in pixels, merit (of first drawings), and how far each reward moved."""
     rows = []
     for place, label in (("inside", "fault"), ("outside", "elsewhere")):
         if f"{place}_before" in numbers:
             rows.append((label, f"{count(numbers[f'{place}_before'])} → {count(numbers[f'{place}_after'])} px"))
+    if "merit" in numbers:
+        rows.append(("merit", score(numbers["merit"], signed=True)))
     for key, drop in numbers.items():
         kind, colon, name = key.partition(":")
         if colon and kind in KINDS:
