@@ -3,8 +3,10 @@
     python -m refine.evals.judge_training --steps 2500 --seconds 900 --out work/train/judge --seed 5000000
     python -m refine.evals.judge_training evaluate --n 512 [--vae FOLDER]
     python -m refine.evals.judge_training reconstruct --vae FOLDER --to work/data/judge-vae.npz
+    python -m refine.evals.judge_training label --model FOLDER --images FILE.npz --to CACHE.npz
 
-Training seeds start at 5,000,000, its own test seeds at 7,000,000: no other model sees either.
+Training seeds start at 5,000,000, its own test seeds at 7,000,000: no other model sees either. ``label`` is for a second reader, trained
+with ``--seed`` on the seeds of the loop's models: it marks faults in drawings for a controller to learn from, which the judge never does.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from refine.errors import spoken
-from refine.evals import judge_data
+from refine.errors import InputError, spoken
+from refine.evals import judge_data, labels
 from refine.evals.judge import ARTIFACT, DEFAULT_PATH, Dense, Judge, Reading, agreement
 from refine.evals.judge_data import Batch, Examples
+from refine.stilllife import packing
 from refine.stilllife.damage import Sample, sample_damage
 from refine.training import Ema, cosine, device, seed_everything, train
 from refine.types import Image, Mask
@@ -199,7 +202,7 @@ def round_trip(images: Sequence[Image], folder: Path) -> list[Image]:
 def reconstruct(args: argparse.Namespace) -> None:
     """Store the first training pictures as the autoencoder gives them back, half of them in a box only; ``--data`` trains on them."""
     torch.set_num_threads(args.threads)
-    examples = judge_data.cached(args.cache, FIRST_SEED, args.n)
+    examples = judge_data.cached(args.cache, args.seed, args.n)
 
     def again() -> Examples:
         decoded = (
@@ -207,7 +210,7 @@ def reconstruct(args: argparse.Namespace) -> None:
             for pictures in (examples.image, examples.clean)
         )
         image, clean = decoded
-        rng = np.random.default_rng(FIRST_SEED)
+        rng = np.random.default_rng(args.seed)
         return replace(
             examples, image=judge_data.patched(examples.image, image, rng), clean=judge_data.patched(examples.clean, clean, rng)
         )
@@ -216,10 +219,24 @@ def reconstruct(args: argparse.Namespace) -> None:
     print(f"{len(examples)} pictures in {args.to}")
 
 
+def label(args: argparse.Namespace) -> None:
+    """Mark what is broken in pictures (``refine.generators.drawn``), as training data for a controller. Raises InputError for the judge."""
+    if args.model.resolve() == DEFAULT_PATH.resolve():
+        raise InputError("The held-out judge teaches nothing. Train a second reader (--seed 200000 --out FOLDER) and give its --model.")
+    torch.set_num_threads(args.threads)
+    with np.load(args.images) as file:
+        pictures, prompts = [PIL.Image.fromarray(picture) for picture in file["images"]], file["prompts"].tolist()
+    made = list(labels.labelled(Judge.from_pretrained(args.model).to(device()), pictures, prompts))
+    if not made:
+        raise InputError(f"In none of the {len(pictures)} pictures of {args.images} stands what its caption tells.")
+    packing.save(packing.pack(made, placed=False), args.to)
+    print(f"{args.to}: {len(made)} pictures of {len(pictures)}, {sum(bool(one.regions) for one in made)} of them faulty")
+
+
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", nargs="?", choices=("train", "evaluate", "reconstruct"), default="train")
+    parser.add_argument("task", nargs="?", choices=("train", "evaluate", "reconstruct", "label"), default="train")
     parser.add_argument("--steps", type=int, default=2500, help="optimizer steps in all")
     parser.add_argument("--seconds", type=float, help="stop after this long; the same command goes on")
     parser.add_argument("--out", type=Path, default=Path("work/train/judge"), help="folder of the training state")
@@ -230,16 +247,17 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=0.5, help="share of batches from each pool but the last")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--n", type=int, default=512, help="how many pictures to evaluate or reconstruct")
-    parser.add_argument("--model", type=Path, default=DEFAULT_PATH, help="the judge to evaluate")
+    parser.add_argument("--model", type=Path, default=DEFAULT_PATH, help="the judge to evaluate, or the reader that labels")
     parser.add_argument("--vae", type=Path, help="folder of an autoencoder")
     parser.add_argument("--to", type=Path, default=Path("work/data/judge-vae.npz"))
+    parser.add_argument("--images", type=Path, help="label: pictures and prompts (.npz)")
     parser.add_argument("--json", type=Path, help="write the measures here")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
-    {"train": fit, "evaluate": evaluate, "reconstruct": reconstruct}[args.task](args)
+    {"train": fit, "evaluate": evaluate, "reconstruct": reconstruct, "label": label}[args.task](args)
 
 
 if __name__ == "__main__":

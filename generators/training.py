@@ -1,7 +1,7 @@
 """Train the mini generator: ``python -m refine.generators.training cache``, then ``vae``, ``latents``, ``unet`` and ``export``.
 
 Every step goes on from where it was stopped, and takes an accelerator where there is one. ``sample`` draws a sheet of held-out captions;
-``damage`` makes training data for a controller.
+``damage`` and ``drawn`` make training data for a controller.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from refine.errors import spoken
-from refine.generators import damage, mini, scenes, train_unet, train_vae
+from refine.generators import damage, drawn, mini, scenes, train_unet, train_vae
 from refine.generators.adapter import DiffusersGenerator
 from refine.generators.quiet import quiet
+from refine.stilllife import packing
 from refine.stilllife.captions import caption
 from refine.stilllife.damage import Sample
 from refine.stilllife.scene import sample_scene
@@ -32,7 +33,8 @@ TUNING = 1_000_000  # first seed of scenes that no training saw
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
-    commands = {"cache": _cache, "vae": _vae, "latents": _latents, "unet": _unet, "export": _export, "sample": _sample, "damage": _damage}
+    commands = {"cache": _cache, "vae": _vae, "latents": _latents, "unet": _unet, "export": _export, "sample": _sample}
+    commands |= {"damage": _damage, "drawn": _drawn}
     commands[args.command](args)
 
 
@@ -64,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     harm.add_argument("--out", type=Path, required=True, help=".npz file")
     harm.add_argument("--n", type=int, default=1500)
     harm.add_argument("--seed0", type=int, default=600_000, help="first seed (%(default)s)")
+    paint = commands.add_parser("drawn", help="draw captions, and repaint parts, for a reader to label")
+    paint.add_argument("--weights", type=Path, required=True, help="pipeline folder")
+    paint.add_argument("--out", type=Path, required=True, help=".npz file")
+    paint.add_argument("--n", type=int, default=4500, help="how many drawings; as many repaints are added")
+    paint.add_argument("--seed0", type=int, default=600_000, help="first seed (%(default)s)")
     return parser
 
 
@@ -108,8 +115,16 @@ def _damage(args: argparse.Namespace) -> None:
     for sample in damage.samples(pipe, range(args.seed0, args.seed0 + args.n)):
         made.append(sample)
         if len(made) % 250 == 0 or len(made) == args.n:
-            damage.write(args.out, made)
+            packing.save(packing.pack(made), args.out)
             print(f"{args.out}: {len(made)} pictures, {sum(len(one.regions) for one in made)} faults", flush=True)
+
+
+def _drawn(args: argparse.Namespace) -> None:
+    generator = DiffusersGenerator.from_pretrained(args.weights, steps=20, guidance_scale=2.5)
+    firsts = list(drawn.drawings(generator, range(args.seed0, args.seed0 + args.n)))
+    images, prompts = zip(*firsts, *drawn.repaints(generator, firsts, args.seed0), strict=True)
+    packing.save({"images": np.stack([np.asarray(image) for image in images]), "prompts": np.array(prompts)}, args.out)
+    print(f"{args.out}: {len(images)} pictures")
 
 
 def sheet(images: Sequence[Image], columns: int = 8) -> Image:

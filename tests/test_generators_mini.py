@@ -9,11 +9,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from scipy import ndimage
 
 from refine.embedded import WEIGHTS
-from refine.generators import damage, grafts, mini, scenes, train_unet, train_vae
+from refine.generators import damage, drawn, grafts, mini, scenes, train_unet, train_vae, training
 from refine.generators.adapter import DiffusersGenerator
-from refine.stilllife.captions import VOCABULARY, caption
+from refine.stilllife import packing
+from refine.stilllife.captions import VOCABULARY, caption, parse
 from refine.stilllife.scene import sample_scene
 
 SHIPPED = WEIGHTS / "mini" / "generator"
@@ -116,11 +118,32 @@ def test_the_shipped_generator_draws_the_colour_it_is_asked_for(shipped: Diffuse
 
 def test_model_damage_has_a_truth_mask_where_the_picture_changed(shipped: DiffusersGenerator, tmp_path: Path) -> None:
     made = list(damage.samples(shipped.pipe, range(600_000, 600_004), steps=4))
-    damage.write(tmp_path / "d.npz", made)
+    packing.save(packing.pack(made), tmp_path / "d.npz")
     with np.load(tmp_path / "d.npz") as file:
         assert file["images"].shape == (4, 128, 128, 3)
         assert len(file["owner"]) == len(file["masks"]) == len(file["kinds"]) == sum(len(one.regions) for one in made) > 0
     assert all(region.mask.any() for one in made for region in one.regions)
+
+
+def test_drawings_and_their_repaints_are_written_for_a_reader_to_label(tmp_path: Path) -> None:
+    training.main(["drawn", "--weights", str(SHIPPED), "--out", str(tmp_path / "d.npz"), "--n", "2", "--seed0", "600000"])
+    with np.load(tmp_path / "d.npz") as file:
+        images, prompts = file["images"], file["prompts"]
+    assert images.shape == (4, 128, 128, 3)
+    assert prompts[0] == prompts[2], "the first repaint is one of the first drawing"
+    assert prompts[1] != prompts[3], "the second one repairs a damaged render"
+    changed = (images[0] != images[2]).any(-1)
+    assert 0.005 < changed.mean() < 0.3
+    assert all(parse(prompt) is not None for prompt in prompts.tolist())
+
+
+def test_a_pasted_repaint_keeps_what_lies_outside_its_rim() -> None:
+    before, after = PIL.Image.new("RGB", (40, 24), (10, 20, 30)), PIL.Image.new("RGB", (40, 24), (200, 100, 0))
+    mask = np.zeros((24, 40), np.bool_)
+    mask[8:18, 10:24] = True
+    result = np.asarray(drawn.pasted(before, after, mask))
+    assert (result[13, 17] == (200, 100, 0)).all()
+    assert (result[~ndimage.binary_dilation(mask, iterations=5)] == (10, 20, 30)).all()
 
 
 def test_softening_keeps_what_is_there(shipped: DiffusersGenerator) -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from refine.errors import CheckpointError, InputError
-from refine.evals import judge_data, judge_training
+from refine.evals import judge_data, judge_training, labels
 from refine.evals.judge import DEFAULT_PATH, HEADS, Config, Dense, Judge, Kind, Reading, decode, peaks, prompt_accuracy
+from refine.stilllife import packing
 from refine.stilllife.captions import caption
 from refine.stilllife.damage import sample_damage
 from refine.stilllife.scene import Scene, Solid
@@ -172,3 +173,59 @@ def test_the_embedded_judge_reads_held_out_pictures() -> None:
     damaged = judge_training.measure(judge.read([s.image for s in samples]), samples, [judge_training.union(s) for s in samples])
     assert damaged.f1 > 0.5
     assert sum(p.numel() for p in judge.parameters()) < 1_500_000
+
+
+# Labels for a controller: by another reader than the judge
+
+
+def seen(*boxes: tuple[int, int, int, int]) -> labels.Seen:
+    """A wide picture with the solids of SCENE at a third and two thirds, and these boxes (top, bottom, left, right) broken."""
+    artifact = np.full((64, 128), 0.1, np.float32)
+    for top, bottom, left, right in boxes:
+        artifact[top:bottom, left:right] = 0.9
+    return labels.Seen(artifact, ((30.0, 42.0), (34.0, 86.0)))
+
+
+def test_a_fault_is_told_of_the_nearest_solid_and_by_its_own_mask() -> None:
+    first, second = labels.faults(seen((20, 40, 36, 48), (28, 40, 82, 92)), SCENE)
+    assert (first.phrase, second.phrase) == ("the red cube", "the blue sphere")
+    assert "whole red cube" in first.explanation
+    assert first.category == "structure"
+    assert (first.mask.sum(), second.mask.sum()) == (20 * 12, 12 * 10)
+
+
+def test_what_lies_beyond_every_solid_is_its_shadow_or_the_floor() -> None:
+    lit_from_left = labels.faults(seen((52, 62, 112, 126), (52, 62, 0, 8)), SCENE)
+    assert sorted(region.phrase for region in lit_from_left) == ["the blue sphere's shadow", "the floor"]
+
+
+def test_specks_are_no_fault() -> None:
+    assert not list(labels.faults(seen((10, 13, 10, 13)), SCENE))
+
+
+def test_labels_are_a_cache_that_a_controller_trains_on(tmp_path: Path) -> None:
+    samples = [sample_damage(np.random.default_rng(8_100_000 + i), faults=1) for i in range(6)]
+    pictures = np.stack([np.asarray(sample.image) for sample in samples])
+    np.savez(tmp_path / "drawn.npz", images=pictures, prompts=np.array([sample.caption for sample in samples]))
+    Judge.from_pretrained().save_pretrained(tmp_path / "reader")
+    judge_training.main(
+        ["label", "--model", str(tmp_path / "reader"), "--images", str(tmp_path / "drawn.npz"), "--to", str(tmp_path / "cache.npz")]
+    )
+    with np.load(tmp_path / "cache.npz") as file:
+        assert set(file.files) == set(packing.FIELDS)
+        assert len(file["masks"]) == len(file["owner"]) > 0
+        assert (file["ids"] == -1).all()
+
+
+def test_the_held_out_judge_labels_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="teaches nothing"):
+        judge_training.main(["label", "--images", str(tmp_path / "x.npz"), "--to", str(tmp_path / "y.npz")])
+
+
+def test_pictures_that_no_reader_recognises_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "drawn.npz", images=np.zeros((1, 128, 128, 3), np.uint8), prompts=np.array(["a wolf"]))
+    Judge.from_pretrained().save_pretrained(tmp_path / "reader")
+    with pytest.raises(InputError, match="In none of the 1 pictures"):
+        judge_training.main(
+            ["label", "--model", str(tmp_path / "reader"), "--images", str(tmp_path / "drawn.npz"), "--to", str(tmp_path / "y.npz")]
+        )

@@ -22,6 +22,7 @@ from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.processing import LegionProcessor
 from refine.controllers.legion.towers import dense, soft_dice, whiten
 from refine.errors import InputError
+from refine.stilllife import packing
 from refine.stilllife.damage import CATALOGUE, sample_damage
 from refine.stilllife.dataset import read_synthscars, write_synthscars
 from refine.types import Category, Critique, Mask, Region
@@ -143,7 +144,7 @@ def test_cache_holds_what_was_drawn(cache: Cache) -> None:
         for found in cache.regions(row):
             assert found.mask.shape == (64, 64)
             assert found.mask.any()
-            assert found.category == CATALOGUE[caches.KINDS[cache.kinds[cache.faults(row)[0]]]].category or len(cache.faults(row)) > 1
+            assert found.category == CATALOGUE[packing.KINDS[cache.kinds[cache.faults(row)[0]]]].category or len(cache.faults(row)) > 1
 
 
 def test_cache_round_trip(cache: Cache, tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ def test_dense_truth_mirrors(cache: Cache) -> None:
     back = batch.mirrored().mirrored()
     assert (back.images == batch.images).all()
     assert (batch.mirrored().light == 1 - batch.light).all()
-    assert batch.faults.shape == (2, len(caches.KINDS), 32, 32)
+    assert batch.faults.shape == (2, len(packing.KINDS), 32, 32)
 
 
 def test_whitened_patches_are_uncorrelated() -> None:
@@ -303,6 +304,32 @@ def test_pretraining_moves_one_tower(tower: str, tmp_path: Path) -> None:
         for name in ("clip", "sam", "llm")
     }
     assert moved == {"clip": tower == "clip", "sam": tower == "sam", "llm": False}
+
+
+@pytest.mark.parametrize("further", [False, True])
+def test_a_clip_tower_begins_as_a_copy_of_the_sam_tower_or_goes_on_by_itself(further: bool, tmp_path: Path) -> None:
+    cache = caches.build(2, size=128)
+    begin = training.build_mini(mini_processor(training.catalogue_texts()).tokenizer, 3)
+    budget = training.Budget(tmp_path, steps=1, seconds=None, seed=0, batch=2, lr=1e-9)
+    model = training.pretrain(cache, budget, "clip", begin, further)
+    own, theirs = model.clip.state_dict(), begin.clip.state_dict()
+    assert all(torch.allclose(own[name], theirs[name], atol=1e-6) for name in own) == further
+
+
+def test_stage_1_goes_on_with_towers_that_were_trained_further(tmp_path: Path) -> None:
+    begin = training.build_mini(mini_processor(training.catalogue_texts()).tokenizer, 3)
+    budget = training.Budget(tmp_path, steps=1, seconds=None, seed=0, batch=2, lr=1e-3)
+    caches.save(caches.build(2, size=128), tmp_path / "some.npz")
+    trained = {tower: training.pretrain(caches.load([tmp_path / "some.npz"]), budget, tower, begin, True) for tower in ("clip", "sam")}
+    begin.save_pretrained(tmp_path / "begin")
+    mini_processor(training.catalogue_texts()).save_pretrained(tmp_path / "begin")
+    options = {"--data": tmp_path / "some.npz", "--model": tmp_path / "begin", "--out": tmp_path, "--steps": 1, "--batch": 2}
+    training.main(["stage1", "--further", *(str(word) for pair in options.items() for word in pair)])
+    after = training.load(tmp_path / "stage1")[0]
+    for name, value in trained["clip"].clip.state_dict().items():
+        assert torch.equal(after.clip.state_dict()[name], value.float())
+    for name, value in trained["sam"].sam.vision_encoder.state_dict().items():
+        assert torch.equal(after.sam.vision_encoder.state_dict()[name], value.float())
 
 
 def test_stage_without_the_one_before_says_so(tmp_path: Path) -> None:

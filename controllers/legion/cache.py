@@ -1,10 +1,4 @@
-"""Rendered training data in one file, so that epochs do not draw the same pictures again.
-
-An ``.npz`` holds, for N images of S × S pixels with R faults in all:
-    images (N, S, S, 3) uint8 · ids (N, S/2, S/2) int8, the solid seen in the undamaged picture, -1 none · solids (N, 3, 4) uint8,
-    indices of shape, colour, size and material · light (N,) uint8 · owner (R,) int32, which image a fault is in ·
-    masks (R, S·S/8) uint8, packed bits · phrases, explanations (R,) text · categories (R,) uint8 · kinds (R,) uint8, index into ``KINDS``
-"""
+"""Training data in one file, so that epochs do not draw the same pictures again. ``refine.stilllife.packing`` lists its fields."""
 
 from __future__ import annotations
 
@@ -19,15 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from refine.errors import InputError
-from refine.stilllife.damage import CATALOGUE, REPAINTED, Sample, sample_damage
-from refine.stilllife.render import render
-from refine.stilllife.scene import COLOURS, LIGHTS, MATERIALS, SHAPES, SIZES, Scene
+from refine.stilllife import packing
+from refine.stilllife.damage import Sample, sample_damage
+from refine.stilllife.packing import FIELDS
 from refine.types import CATEGORIES, Region
-
-Array = npt.NDArray[np.generic]
-FIELDS = ("images", "ids", "solids", "light", "owner", "masks", "phrases", "explanations", "categories", "kinds")
-KINDS: tuple[str, ...] = (*CATALOGUE, *REPAINTED, "other")
-ATTRIBUTES: tuple[tuple[str, ...], ...] = (SHAPES, COLOURS, SIZES, MATERIALS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,34 +60,7 @@ class Cache:
 
 def cached(samples: Iterable[Sample]) -> Cache:
     """Pack samples. Damage done by a renderer and by a model look the same here."""
-    samples = list(samples)
-    regions = [(i, region) for i, sample in enumerate(samples) for region in sample.regions]
-    side = samples[0].image.width
-    return Cache(
-        images=np.stack([np.asarray(sample.image, np.uint8) for sample in samples]),
-        ids=np.stack([render(sample.scene, side).ids[::2, ::2] for sample in samples]),
-        solids=np.stack([_solids(sample.scene) for sample in samples]),
-        light=np.array([LIGHTS.index(sample.scene.light) for sample in samples], np.uint8),
-        owner=np.array([i for i, _ in regions], np.int32),
-        masks=np.array([np.packbits(region.mask) for _, region in regions], np.uint8).reshape(len(regions), -1),
-        phrases=np.array([region.phrase for _, region in regions], np.str_),
-        explanations=np.array([region.explanation for _, region in regions], np.str_),
-        categories=np.array([CATEGORIES.index(region.category or "distortion") for _, region in regions], np.uint8),
-        kinds=np.array([kind for sample in samples for kind in _kinds(sample)], np.uint8),
-    )
-
-
-def _kinds(sample: Sample) -> list[int]:
-    """Index of the kind of every region; damage that is not in the catalogue is of the kind "other"."""
-    names = sample.kinds or ("other",) * len(sample.regions)
-    return [KINDS.index(name if name in KINDS else "other") for name in names]
-
-
-def _solids(scene: Scene) -> npt.NDArray[np.uint8]:
-    table = np.zeros((3, 4), np.uint8)
-    for row, solid in zip(table, scene.solids, strict=False):
-        row[:] = [names.index(value) for names, value in zip(ATTRIBUTES, solid.kind, strict=True)]
-    return table
+    return Cache(**packing.pack(list(samples)))  # type: ignore[arg-type]
 
 
 def draw(seed: int, clean: float, size: int) -> Iterator[Sample]:
@@ -135,8 +97,7 @@ def concatenate(caches: Sequence[Cache]) -> Cache:
 
 
 def save(cache: Cache, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **{name: getattr(cache, name) for name in FIELDS})
+    packing.save({name: getattr(cache, name) for name in FIELDS}, path)
 
 
 def load(paths: Sequence[Path]) -> Cache:

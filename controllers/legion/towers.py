@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refine import trunk
-from refine.controllers.legion.cache import ATTRIBUTES, KINDS, Cache
+from refine.controllers.legion.cache import Cache
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.processing import CLIP_MEAN, CLIP_STD, SAM_MEAN, SAM_STD
+from refine.stilllife.packing import ATTRIBUTES, KINDS
 
 COUNTS = [len(names) for names in ATTRIBUTES]
 PRESENT = 0.03  # share of a patch that a fault covers at least, to count as in it

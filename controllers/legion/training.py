@@ -65,10 +65,11 @@ class Budget:
     lr: float
 
 
-def pretrain(cache: Cache, budget: Budget, tower: str, begin: LegionModel | None = None) -> LegionModel:
+def pretrain(cache: Cache, budget: Budget, tower: str, begin: LegionModel | None = None, further: bool = False) -> LegionModel:
     """Teach one tower ("clip" or "sam") of a fresh mini model to see (``towers``), and save it.
 
-    Both towers begin from the SAM tower of ``begin``, which has the sizes of a mini model; without it, from nothing.
+    Both towers begin from the SAM tower of ``begin``, which has the sizes of a mini model; without it, from nothing. further: each goes
+    on from its own tower of ``begin``.
     """
     seed_everything(budget.seed)
     processor = mini_processor(catalogue_texts())
@@ -78,7 +79,10 @@ def pretrain(cache: Cache, budget: Budget, tower: str, begin: LegionModel | None
         start(model, tower, some)
     else:
         model.sam.vision_encoder.load_state_dict(begin.sam.vision_encoder.state_dict())
-        clip_from_sam(model, some[:64])
+        if further:
+            model.clip.load_state_dict(begin.clip.state_dict())
+        else:
+            clip_from_sam(model, some[:64])
     model.to(device())
     trained, heads = TOWERS[tower](model)
     heads.to(device())
@@ -96,10 +100,14 @@ def pretrain(cache: Cache, budget: Budget, tower: str, begin: LegionModel | None
 def pretrained(out: Path, seed: int = 0) -> tuple[LegionModel, LegionProcessor]:
     """A fresh mini model with both pre-trained towers."""
     processor = mini_processor(catalogue_texts())
-    model = build_mini(processor.tokenizer, seed)
+    return with_towers(build_mini(processor.tokenizer, seed), out), processor
+
+
+def with_towers(model: LegionModel, out: Path) -> LegionModel:
+    """The model, with the two towers that were pre-trained under ``out``."""
     model.clip.load_state_dict(load(out / f"{PRETRAINED}-clip")[0].clip.state_dict())
     model.sam.vision_encoder.load_state_dict(load(out / f"{PRETRAINED}-sam")[0].sam.vision_encoder.state_dict())
-    return model, processor
+    return model
 
 
 def stage1(model: LegionModel, processor: LegionProcessor, source: Source, budget: Budget, lora: bool) -> LegionModel:
@@ -208,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tower", choices=sorted(TOWERS), default="clip", help="pretrain: which one")
     parser.add_argument("--synthscars", type=Path, help="a SynthScars folder instead of cached images")
     parser.add_argument("--model", type=Path, help="start from this folder instead of the stage before")
+    parser.add_argument("--further", action="store_true", help="go on from --model: pretrain its own tower; stage1 with new towers")
     parser.add_argument("--lora", action="store_true", help="adapt the language model with LoRA instead of training it in full")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder of the training state")
     parser.add_argument("--weights", type=Path, default=Path("refine/weights/mini/legion"), help="folder to export to, or to evaluate")
@@ -229,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.command == "cache":
         caches.save(caches.build(args.count, args.first_seed, processes=args.processes), args.data[0])
     elif args.command == PRETRAINED:
-        pretrain(caches.load(args.data), budget, args.tower, load(args.model)[0] if args.model else None)
+        pretrain(caches.load(args.data), budget, args.tower, load(args.model)[0] if args.model else None, args.further)
     elif args.command == STAGE1:
         _run_stage1(args, budget)
     elif args.command == STAGE2:
@@ -245,6 +254,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run_stage1(args: argparse.Namespace, budget: Budget) -> None:
     model, processor = load(args.model) if args.model else pretrained(args.out)
+    if args.model and args.further:
+        with_towers(model, args.out)
     model.to(device())
     if args.synthscars:
         from refine.stilllife.dataset import read_synthscars
