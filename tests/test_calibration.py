@@ -122,6 +122,14 @@ def test_without_images_the_command_says_what_to_give(capsys: pytest.CaptureFixt
     assert "--clean FOLDER" in capsys.readouterr().err
 
 
+def test_another_controller_is_refused_before_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("refine.runner.load_controller", lambda config: pytest.fail("a model was loaded"))
+    assert cli.main(["calibrate", "--preset", "painter", "--stilllife", "40"]) == 2
+    assert "this preset's controller is 'oracle'" in capsys.readouterr().err
+
+
 def test_half_of_the_still_lifes_go_through_the_autoencoder_in_both_halves_of_the_fit() -> None:
     args = Namespace(stilllife=8)
     plain, mixed = (list(Sources(args, folder)) for folder in (None, decoder(configuration.load([], []))))

@@ -14,7 +14,7 @@ import numpy as np
 from rich.progress import track
 
 from refine import config as configuration
-from refine import display, embedded, images, runner
+from refine import display, embedded, images, plugins, runner
 from refine.config import Config
 from refine.errors import ConfigError, InputError, OutputError
 from refine.types import Image, Mask
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FIRST_SEED = 1_000_000  # of the tuning seeds: neither trained on nor held out
 CHUNK = 16
+OTHERS = plugins.TABLE["controller"].keys() - {"legion"}
+NOT_LEGION = "refine calibrate fits the score of LEGION; this preset's controller is {use!r}. Give another --preset."
 Known: TypeAlias = tuple[Image, Mask | bool]
 
 
@@ -37,11 +39,13 @@ def execute(args: Namespace) -> None:
     config = configuration.load(args.preset, args.set)
     if not 0 < args.keep_clean <= 1:
         raise InputError(f"--keep-clean is {args.keep_clean}; it is a share above 0 and at most 1.")
+    if (use := config.tree["controller"]["use"]) in OTHERS:  # before anything is loaded
+        raise ConfigError(NOT_LEGION.format(use=use))
     known = Sources(args, decoder(config))
     target = Path(args.out) if args.out else beside(config)
     controller = runner.load_controller(config)
-    if not isinstance(controller, LegionController):
-        raise ConfigError(f"refine calibrate fits the score of LEGION; this preset's controller is {config.tree['controller']['use']!r}.")
+    if not isinstance(controller, LegionController):  # a plug-in's answer is known only once it is made
+        raise ConfigError(NOT_LEGION.format(use=use))
     seen = look(controller, known)
     fitting, rest = ([one for k, one in enumerate(seen) if k // 2 % 2 == half] for half in (0, 1))  # pairs of a clean and a faulty image
     fitted = calibrations.fit(fitting, args.keep_clean)
