@@ -220,7 +220,10 @@ def reconstruct(args: argparse.Namespace) -> None:
 
 
 def label(args: argparse.Namespace) -> None:
-    """Mark what is broken in pictures (``refine.generators.drawn``), as training data for a controller. Raises InputError for the judge."""
+    """Mark what is broken in pictures (``refine.generators.drawn``): training data for a controller, or folders for ``refine calibrate``.
+
+    Raises InputError for the judge.
+    """
     if args.model.resolve() == DEFAULT_PATH.resolve():
         raise InputError("The held-out judge teaches nothing. Train a second reader (--seed 200000 --out FOLDER) and give its --model.")
     torch.set_num_threads(args.threads)
@@ -229,7 +232,10 @@ def label(args: argparse.Namespace) -> None:
     made = list(labels.labelled(Judge.from_pretrained(args.model).to(device()), pictures, prompts))
     if not made:
         raise InputError(f"In none of the {len(pictures)} pictures of {args.images} stands what its caption tells.")
-    packing.save(packing.pack(made, placed=False), args.to)
+    if args.to.suffix == ".npz":
+        packing.save(packing.pack(made, placed=False), args.to)
+    else:
+        labels.write_folders(made, args.to)
     print(f"{args.to}: {len(made)} pictures of {len(pictures)}, {sum(bool(one.regions) for one in made)} of them faulty")
 
 
@@ -249,7 +255,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--n", type=int, default=512, help="how many pictures to evaluate or reconstruct")
     parser.add_argument("--model", type=Path, default=DEFAULT_PATH, help="the judge to evaluate, or the reader that labels")
     parser.add_argument("--vae", type=Path, help="folder of an autoencoder")
-    parser.add_argument("--to", type=Path, default=Path("work/data/judge-vae.npz"))
+    parser.add_argument("--to", type=Path, default=Path("work/data/judge-vae.npz"), help="file; label: or a folder (clean, faulty, masks)")
     parser.add_argument("--images", type=Path, help="label: pictures and prompts (.npz)")
     parser.add_argument("--json", type=Path, help="write the measures here")
     return parser.parse_args(argv)

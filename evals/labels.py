@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import torch
 from scipy import ndimage
 from torch.nn import functional as F
@@ -43,6 +45,17 @@ def labelled(reader: Judge, images: Sequence[Image], prompts: Sequence[str]) -> 
                 regions = tuple(faults(seen, scene))
                 kinds = ("other",) * len(regions)
                 yield Sample(image, image, scene, prompt, regions, kinds, (1.0,) * len(regions))
+
+
+def write_folders(samples: Sequence[Sample], folder: Path) -> None:
+    """PNG files by number: ``clean/``, ``faulty/`` and, for these, ``masks/`` (white: fault)."""
+    for name in ("clean", "faulty", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for index, sample in enumerate(samples):
+        sample.image.save(folder / ("faulty" if sample.regions else "clean") / f"{index:06d}.png")
+        if sample.regions:
+            mask = np.logical_or.reduce([region.mask for region in sample.regions])
+            PIL.Image.fromarray(mask).save(folder / "masks" / f"{index:06d}.png")
 
 
 @torch.inference_mode()

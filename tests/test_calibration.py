@@ -131,7 +131,7 @@ def test_another_controller_is_refused_before_it_is_loaded(
 
 
 def test_half_of_the_still_lifes_go_through_the_autoencoder_in_both_halves_of_the_fit() -> None:
-    args = Namespace(stilllife=8)
+    args = Namespace(stilllife=8, clean=[], faulty=[], masks=None)
     plain, mixed = (list(Sources(args, folder)) for folder in (None, decoder(configuration.load([], []))))
     changed = [(k // 2) for k, (one, other) in enumerate(zip(plain, mixed, strict=True)) if one[0].tobytes() != other[0].tobytes()]
     assert sorted(set(changed)) == [2, 3, 6, 7] and len(changed) == 8  # fit and figures take the pairs by turns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import PIL.Image
 import pytest
 import torch
 
+from refine.commands.calibrate import Sources
 from refine.errors import CheckpointError, InputError
 from refine.evals import judge_data, judge_training, labels
 from refine.evals.judge import DEFAULT_PATH, HEADS, Config, Dense, Judge, Kind, Reading, decode, peaks, prompt_accuracy
@@ -215,6 +217,16 @@ def test_labels_are_a_cache_that_a_controller_trains_on(tmp_path: Path) -> None:
         assert set(file.files) == set(packing.FIELDS)
         assert len(file["masks"]) == len(file["owner"]) > 0
         assert (file["ids"] == -1).all()
+
+
+def test_labels_are_folders_that_a_calibration_reads(tmp_path: Path) -> None:
+    samples = [sample_damage(np.random.default_rng(8_100_000 + i), faults=i % 2) for i in range(4)]
+    labels.write_folders(samples, tmp_path)
+    known = list(Sources(Namespace(stilllife=1, clean=[tmp_path / "clean"], faulty=[tmp_path / "faulty"], masks=tmp_path / "masks")))
+    assert [bool(np.any(truth)) for _, truth in known] == [True, False, False, True, False, True]
+    for (image, truth), sample in zip(known[3::2], samples[1::2], strict=True):
+        assert (np.asarray(image) == np.asarray(sample.image)).all()
+        assert (truth == judge_training.union(sample)).all()
 
 
 def test_the_held_out_judge_labels_nothing(tmp_path: Path) -> None:

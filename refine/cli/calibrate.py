@@ -19,7 +19,7 @@ examples:
 
 Without --out the calibration is written beside the controller's weights, where every later run finds it. --masks FOLDER holds, per
 faulty image, a mask of the same name (white: fault); without it, every finding in a faulty image counts as real. Give clean images that
-your generator drew, or that went through its autoencoder: its softness is no fault. Half of --stilllife does."""
+your generator drew, or that went through its autoencoder: its softness is no fault. Half of --stilllife does. Both sources add up."""
 
 
 def register(commands: Any) -> None:

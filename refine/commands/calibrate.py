@@ -70,20 +70,18 @@ class Sources:
     """Images with their truth, clean and faulty by turns. decoder: an autoencoder that every second pair of still lifes goes through."""
 
     def __init__(self, args: Namespace, decoder: Path | None = None) -> None:
-        self.count, self.decoder = args.stilllife, decoder
-        if self.count is None:
-            self.clean, self.faulty = (images.files(map(Path, given)) for given in (args.clean, args.faulty))
-            if not self.clean or not self.faulty:
-                raise InputError("Give --clean FOLDER and --faulty FOLDER, or --stilllife N.")
-            self.masks = Path(args.masks) if args.masks else None
+        self.count, self.decoder = args.stilllife or 0, decoder
+        self.clean, self.faulty = (images.files(map(Path, given)) for given in (args.clean, args.faulty))
+        if not self.count and not (self.clean and self.faulty):
+            raise InputError("Give --clean FOLDER and --faulty FOLDER, or --stilllife N, or both.")
+        self.masks = Path(args.masks) if args.masks else None
 
     def __len__(self) -> int:
-        return 2 * self.count if self.count is not None else len(self.clean) + len(self.faulty)
+        return 2 * self.count + len(self.clean) + len(self.faulty)
 
     def __iter__(self) -> Iterator[Known]:
-        if self.count is not None:
-            return self._stilllife(self.count)
-        return (self._read(path, faulty) for path, faulty in paired(self.clean, self.faulty))
+        yield from self._stilllife(self.count)
+        yield from (self._read(path, faulty) for path, faulty in paired(self.clean, self.faulty))
 
     def _stilllife(self, count: int) -> Iterator[Known]:
         from refine.controllers.legion.cache import draw
