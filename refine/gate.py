@@ -12,7 +12,8 @@ what it repaired by these measures.
 The other rules are control arms of benchmarks:
   reward   the candidate that the rewards like best, if they like it better than the current image (best of n)
   cleanest the candidate in which least is found, of equals the one of most merit: the rewards' gain in units of their noise, less 3 for
-           each percent of the picture that is to be expected broken (how one of several first drawings is chosen)
+           each percent of the picture that is to be expected broken, less 6 times what the controller's detector says of the whole, if it
+           has one (how one of several first drawings is chosen)
   off      always the cleanest candidate
   random   any one candidate, with probability ``rate`` per attempt
 Under every rule, a candidate that cannot be judged (a score missing or not a number, a picture of one flat colour) never passes.
@@ -35,6 +36,7 @@ Rule = Literal["better", "reward", "cleanest", "off", "random"]
 ACCEPTED = "better"
 PASSES = (ACCEPTED, "reward-rose", "cleaner", "ungated")
 BROKEN_PERCENT = 3.0  # noises of the rewards that one percent of the picture, expected to be broken, is worth
+BROKEN_AT_ALL = 6.0  # ... that it is worth if the detector is sure of the one picture and rules out the other
 WHOLE_FAULT = 3.0  # noises of the rewards that the whole artifact mass is worth where accepted candidates are compared
 REASONS = {
     ACCEPTED: "the fault is gone or much smaller, and nothing else got worse",
@@ -106,8 +108,7 @@ class Gate:
         numbers |= drops("crop_drop", before.crop_scores, after.crop_scores)
         numbers["gain"] = sum((after.scores.get(k, np.nan) - v) / (self.noise.get(k) or 1.0) for k, v in before.scores.items())
         if self.rule == "cleanest":
-            expected = [100 * one.critique.expected / (one.image.width * one.image.height) for one in (before, after)]
-            numbers["merit"] = numbers["gain"] + BROKEN_PERCENT * (expected[0] - expected[1])
+            numbers["merit"] = numbers["gain"] + fear(before) - fear(after)
         reason = self.reason(numbers, after)
         return Verdict(reason in PASSES, reason, numbers)
 
@@ -156,6 +157,12 @@ class Gate:
             replace(verdict, accepted=index == lucky, reason="drawn" if index == lucky else "not-drawn") if index in able else verdict
             for index, verdict in enumerate(verdicts)
         )
+
+
+def fear(one: Candidate) -> float:
+    """How much is to be expected broken in a picture, in noises of the rewards."""
+    percent = 100 * one.critique.expected / (one.image.width * one.image.height)
+    return BROKEN_PERCENT * percent + BROKEN_AT_ALL * (one.critique.fake_probability or 0.0)
 
 
 def masses(numbers: Mapping[str, float]) -> tuple[float, float]:

@@ -128,6 +128,17 @@ def test_of_equally_clean_drawings_doubt_and_liking_decide() -> None:
         assert gate.choose(doubted(0, 1.0), doubted(0, 1.0), [option], None)[1] == kept
 
 
+def test_of_equally_clean_drawings_the_detector_has_a_say() -> None:
+    def suspected(probability: float | None, reward: float) -> Candidate:
+        made = candidate(reward=reward)
+        return replace(made, critique=replace(made.critique, fake_probability=probability))
+
+    gate, plain = Gate(rule="cleanest"), suspected(0.2, 1.0)
+    for option, kept in ((suspected(0.1, 0.5), 0), (suspected(0.3, 1.5), None), (suspected(0.3, 1.7), 0)):
+        assert gate.choose(plain, plain, [option], None)[1] == kept
+    assert gate.choose(suspected(None, 1.0), suspected(None, 1.0), [suspected(None, 1.1)], None)[1] == 0  # a controller without one
+
+
 @pytest.mark.parametrize(("crop", "accepted"), [(0.97, True), (0.93, False)])
 def test_crops_have_a_noise_of_their_own(crop: float, accepted: bool) -> None:
     verdict = Gate(noise={"r": 0.1}, crop_noise={"r": 0.05}).judge(BEFORE, BEFORE, candidate(crop=crop), MASK)
