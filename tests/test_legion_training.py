@@ -21,6 +21,7 @@ from refine.controllers.legion.mini import mini_processor
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.processing import LegionProcessor
 from refine.controllers.legion.towers import dense, soft_dice, whiten
+from refine.embedded import WEIGHTS
 from refine.errors import InputError
 from refine.stilllife import packing
 from refine.stilllife.damage import CATALOGUE, sample_damage
@@ -330,6 +331,26 @@ def test_stage_1_goes_on_with_towers_that_were_trained_further(tmp_path: Path) -
         assert torch.equal(after.clip.state_dict()[name], value.float())
     for name, value in trained["sam"].sam.vision_encoder.state_dict().items():
         assert torch.equal(after.sam.vision_encoder.state_dict()[name], value.float())
+
+
+def test_a_blend_lies_between_two_models_and_refuses_what_does_not_fit(
+    tiny: tuple[LegionModel, LegionProcessor], tmp_path: Path
+) -> None:
+    model, processor = tiny
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for name, shift in (("one", 0.0), ("two", 1.0)):
+        model.load_state_dict({key: value + shift if value.is_floating_point() else value for key, value in before.items()})
+        model.save_pretrained(tmp_path / name)
+        processor.save_pretrained(tmp_path / name)
+    words = ["blend", "--model", str(tmp_path / "one"), "--weights", str(tmp_path / "out")]
+    training.main([*words, "--other", str(tmp_path / "two"), "--share", "0.25"])
+    blended = training.load(tmp_path / "out")[0].state_dict()
+    for name, value in before.items():
+        assert torch.allclose(blended[name].float(), value.float() + 0.25 * value.is_floating_point(), atol=5e-3)
+    with pytest.raises(InputError, match="different forms"):
+        training.blend(tmp_path / "one", WEIGHTS / "mini" / "legion", 0.5, tmp_path / "x")
+    with pytest.raises(InputError, match="--share from 0 to 1"):
+        training.main([*words, "--other", str(tmp_path / "two"), "--share", "1.5"])
 
 
 def test_stage_without_the_one_before_says_so(tmp_path: Path) -> None:

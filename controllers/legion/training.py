@@ -6,6 +6,7 @@
     python -m refine.controllers.legion.training stage1    --data A.npz ... --out work/train/legion --steps 4000
     python -m refine.controllers.legion.training stage2    --data A.npz ... --out work/train/legion --steps 1500
     python -m refine.controllers.legion.training export    --out work/train/legion --weights refine/weights/mini/legion
+    python -m refine.controllers.legion.training blend     --model OLD --other NEW --share 0.7 --weights refine/weights/mini/legion
     python -m refine.controllers.legion.training evaluate  --weights refine/weights/mini/legion --n 256
 
 Each stage goes on where it was stopped (SIGINT, or ``--seconds``) and starts from the weights of the one before, ``--model`` otherwise.
@@ -183,7 +184,24 @@ def load(folder: Path) -> tuple[LegionModel, LegionProcessor]:
 
 def export(source: Path, target: Path) -> int:
     """Write float16 safetensors of at most 12 MB a file; return the bytes written."""
-    model, processor = load(source)
+    return _export(*load(source), target)
+
+
+def blend(source: Path, other: Path, share: float, target: Path) -> int:
+    """``export`` every weight between two models of one form, ``share`` of it from ``other`` (Wortsman et al. 2022, arXiv:2109.01903).
+
+    A model that was trained on keeps more of what it knew. Raises InputError where the two have different weights.
+    """
+    (model, processor), (second, _) = load(source), load(other)
+    ours, theirs = model.state_dict(), second.state_dict()
+    if {name: value.shape for name, value in ours.items()} != {name: value.shape for name, value in theirs.items()}:
+        raise InputError(f"{source} and {other} are models of different forms; blend two of which one was trained on from the other.")
+    moving = [name for name, value in ours.items() if value.is_floating_point()]
+    model.load_state_dict({**ours, **{name: torch.lerp(ours[name], theirs[name], share) for name in moving}})
+    return _export(model, processor, target)
+
+
+def _export(model: LegionModel, processor: LegionProcessor, target: Path) -> int:
     model.half().save_pretrained(target, max_shard_size="12MB")
     processor.save_pretrained(target)
     return sum(file.stat().st_size for file in target.iterdir())
@@ -211,7 +229,7 @@ def class_tokens(model: LegionModel, cache: Cache, size: int = 64) -> tuple[Tens
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["cache", PRETRAINED, STAGE1, STAGE2, "export", "evaluate"])
+    parser.add_argument("command", choices=["cache", PRETRAINED, STAGE1, STAGE2, "export", "blend", "evaluate"])
     parser.add_argument("--data", type=Path, nargs="+", default=[Path("work/data/legion_train.npz")], help="cached training images")
     parser.add_argument("--tower", choices=sorted(TOWERS), default="clip", help="pretrain: which one")
     parser.add_argument("--synthscars", type=Path, help="a SynthScars folder instead of cached images")
@@ -228,6 +246,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=6000, help="cache: number of seeds to draw")
     parser.add_argument("--first-seed", type=int, default=0, help="cache: the first of them")
     parser.add_argument("--processes", type=int, default=1, help="cache: how many to draw with")
+    parser.add_argument("--other", type=Path, help="blend: the second model")
+    parser.add_argument("--share", type=float, default=0.5, help="blend: how much of the second model")
     parser.add_argument("--n", type=int, default=256, help="evaluate: number of held-out seeds")
     return parser
 
@@ -246,6 +266,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         stage2(model, processor, *class_tokens(model.to(device()), caches.load(args.data)), budget)
     elif args.command == "export":
         print(f"{export(args.model or args.out / STAGE2, args.weights) / 1e6:.2f} MB in {args.weights}")
+    elif args.command == "blend":
+        if args.model is None or args.other is None or not 0 <= args.share <= 1:
+            raise InputError("blend needs --model FOLDER, --other FOLDER and --share from 0 to 1.")
+        print(f"{blend(args.model, args.other, args.share, args.weights) / 1e6:.2f} MB in {args.weights}")
     else:
         from refine.controllers.legion.evaluation import evaluate, table
 
