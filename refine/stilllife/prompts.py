@@ -11,14 +11,14 @@ from refine.stilllife.scene import sample_scene
 
 # Hard scenes (refine.stilllife.scene), chosen so that the preset mini has something to repair with seed 0.
 DEFAULT_PROMPTS: tuple[str, ...] = (
-    "a small shiny white cube left of a small matte purple sphere left of "
-    "a small shiny blue cube on a wood floor, light from the right",
-    "a small matte orange sphere left of a small shiny yellow cube left of "
-    "a large shiny white cube on a beige floor, light from the right",
-    "a small shiny green cube left of a large matte cyan cone left of "
+    "a small shiny red cube left of a large shiny blue cube left of "
+    "a small shiny green sphere on a beige floor, light from the right",
+    "a small matte blue cone left of a small shiny yellow cube left of "
+    "a small shiny orange cube on a beige floor, light from the left",
+    "a small shiny green cube left of a small shiny white cube left of "
+    "a small shiny purple cylinder on a grey floor, light from the right",
+    "a small shiny purple cube left of a small shiny white cone left of "
     "a small shiny blue cube on a slate floor, light from the left",
-    "a small shiny purple cube left of a large shiny blue cube left of "
-    "a small shiny yellow cube on a wood floor, light from the left",
 )
 
 
