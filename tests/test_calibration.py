@@ -111,7 +111,9 @@ def test_a_finding_that_is_likelier_false_is_doubt_and_no_region() -> None:
     controller.calibration = replace(shipped, bias=shipped.bias - 3)
     unsure = controller.inspect(pictures)
     assert sum(len(one.regions) for one in unsure) < sum(len(one.regions) for one in sure)
-    assert all(less.doubt > one.doubt for one, less in zip(sure, unsure, strict=True) if len(less.regions) < len(one.regions))
+    pairs = list(zip(sure, unsure, strict=True))
+    assert all(less.doubt > 0 for one, less in pairs if len(less.regions) < len(one.regions))  # what is no region any more is doubt
+    assert all(less.expected < one.expected for one, less in pairs if one.expected)  # and everything is less to be expected
     assert all(one.expected == one.mass + one.doubt and one.doubt >= 0 for one in (*sure, *unsure))
     controller.calibration = None
     assert all(one.doubt == 0 for one in controller.inspect(pictures))  # every finding is a region then
