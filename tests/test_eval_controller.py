@@ -118,7 +118,7 @@ def test_oracle_and_blind_are_ceiling_and_floor(scars: Path, capsys: pytest.Capt
     said = capsys.readouterr()
     assert evaluate("--dataset", "SynthScars", "--root", scars, "--out", "floor", preset="blind") == 0
     top, floor = ([float(row["F1"]) for row in rows(name)] for name in ("top", "floor"))
-    assert len(top) == 6 and np.mean(top) > 0.8 and set(floor) == {0.0}
+    assert len(top) == 6 and np.mean(top) > 0.7 and set(floor) == {0.0}
     table = Path("top/table.md").read_text(encoding="utf-8")
     assert table in said.out and "pictures: 6 of 6" in said.err
     assert "6 listed, 6 measured, 0 left out" in table
