@@ -21,7 +21,7 @@ from refine.types import CATEGORIES, Region
 
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """The arrays of the file, see above."""
+    """The arrays of the file, as ``refine.stilllife.packing`` lists them."""
 
     images: npt.NDArray[np.uint8]
     ids: npt.NDArray[np.int8]
