@@ -27,8 +27,8 @@ def paint(out: str, *arguments: str) -> None:
 
 
 def test_shared_images_stand_in_one_row_and_the_rest_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    paint("a", *DEFAULT_PROMPTS[:2], "--seed", "1")
-    paint("b", DEFAULT_PROMPTS[0], "--seed", "1", "--set", "budget.rounds=0")
+    paint("a", *DEFAULT_PROMPTS[:2], "--seed", "2")
+    paint("b", DEFAULT_PROMPTS[0], "--seed", "2", "--set", "budget.rounds=0")
     capsys.readouterr()
     assert cli.main(["compare", "a", "b"]) == 0
     said = capsys.readouterr().out
