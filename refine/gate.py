@@ -4,9 +4,10 @@ A repair passes under the rule ``better`` when (architecture, rule 6)
   1. the controller's artifact mass inside the repaired mask falls by at least ``fall``,
   2. the mass outside the mask does not rise by more than ``rise`` of the image,
   3. the whole image's mass falls,
-  4. no reward drops below the better of the current and the first image by more than its noise,
-     on the whole image and on the repaired crop.
-Because 3 and 4 compare with the first image too (of several drawings, the one that was chosen), the result of a loop is never worse than
+  4. no reward of the whole image drops below the better of the current and the first image by more than its noise,
+     none of the repaired crop below the current image's,
+  5. the controller's detector, if it has one, is not surer than of either of them, by more than ``suspicion``, that there is a fault.
+Because 3 to 5 compare with the first image too (of several drawings, the one that was chosen), the result of a loop is never worse than
 what it repaired by these measures.
 
 The other rules are control arms of benchmarks:
@@ -42,6 +43,7 @@ REASONS = {
     ACCEPTED: "the fault is gone or much smaller, and nothing else got worse",
     "fault-remains": "the fault inside the mask did not shrink enough",
     "new-fault": "a fault appeared outside the mask",
+    "more-suspect": "the controller's detector is surer that there is a fault somewhere",
     "reward-drop": "a preference reward fell by more than its noise",
     "crop-reward-drop": "a preference reward of the repaired crop fell by more than its noise",
     "not-finite": "a score is missing or not a number",
@@ -60,6 +62,7 @@ REASONS = {
 class Gate:
     """Margins of the test. ``noise``: per reward, the largest drop that means nothing (absent: 0), also the unit in which rewards are added
     up (absent: 1). ``crop_noise``: the same for scores of a crop (absent: as ``noise``). ``rate`` and ``seed`` are those of the lot.
+    ``suspicion``: the largest rise of the detector's probability that means nothing.
     """
 
     fall: float = 0.3
@@ -69,9 +72,10 @@ class Gate:
     rule: Rule = "better"
     rate: float = 0.5
     seed: int = 0
+    suspicion: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("fall", "rise", "rate"):
+        for name in ("fall", "rise", "rate", "suspicion"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"gate.{name} is {getattr(self, name)}; it is a share, so it lies in 0 to 1.")
         for kind in ("noise", "crop_noise"):
@@ -106,6 +110,7 @@ class Gate:
         numbers = self.measure(before, after, mask)
         numbers |= drops("drop", floor(first.scores, before.scores), after.scores)
         numbers |= drops("crop_drop", before.crop_scores, after.crop_scores)
+        numbers |= detected(first, before, after)
         numbers["gain"] = sum((after.scores.get(k, np.nan) - v) / (self.noise.get(k) or 1.0) for k, v in before.scores.items())
         if self.rule == "cleanest":
             numbers["merit"] = numbers["gain"] + fear(before) - fear(after)
@@ -144,6 +149,8 @@ class Gate:
             return "fault-remains"
         if rise > self.rise * pixels or rise >= fell:
             return "new-fault"
+        if numbers.get("suspicion", 0.0) > self.suspicion:
+            return "more-suspect"
         if too_low(numbers, "drop", self.noise):
             return "reward-drop"
         return "crop-reward-drop" if too_low(numbers, "crop_drop", {**self.noise, **self.crop_noise}) else ACCEPTED
@@ -163,6 +170,13 @@ def fear(one: Candidate) -> float:
     """How much is to be expected broken in a picture, in noises of the rewards."""
     percent = 100 * one.critique.expected / (one.image.width * one.image.height)
     return BROKEN_PERCENT * percent + BROKEN_AT_ALL * (one.critique.fake_probability or 0.0)
+
+
+def detected(first: Candidate, before: Candidate, after: Candidate) -> dict[str, float]:
+    """How far the detector's probability rose above the lower of two images'; nothing where the controller has no detector."""
+    then = [one.critique.fake_probability for one in (first, before) if one.critique.fake_probability is not None]
+    now = after.critique.fake_probability
+    return {"suspicion": now - min(then)} if then and now is not None else {}
 
 
 def masses(numbers: Mapping[str, float]) -> tuple[float, float]:

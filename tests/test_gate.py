@@ -59,6 +59,26 @@ def test_reasons(after: Candidate, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "before", "after", "reason"),
+    [
+        (0.5, 0.5, 0.52, "better"),
+        (0.5, 0.5, 0.6, "more-suspect"),
+        (0.9, 0.5, 0.6, "more-suspect"),
+        (0.5, 0.9, 0.6, "more-suspect"),
+        (None, 0.5, 0.6, "more-suspect"),
+        (None, None, 0.6, "better"),
+        (0.5, 0.5, None, "better"),
+    ],
+)
+def test_a_repair_makes_the_detector_no_surer(first: float | None, before: float | None, after: float | None, reason: str) -> None:
+    def suspected(one: Candidate, probability: float | None) -> Candidate:
+        return replace(one, critique=replace(one.critique, fake_probability=probability))
+
+    verdict = Gate(suspicion=0.05).judge(suspected(BEFORE, first), suspected(BEFORE, before), suspected(candidate(), after), MASK)
+    assert verdict.reason == reason
+
+
+@pytest.mark.parametrize(
     ("scores", "crops"), [({}, {"r": 1.0}), ({"r": 1.0}, {}), ({"r": 1.0, "extra": 1.0}, {"r": 1.0}), ({"r": float("inf")}, {"r": 1.0})]
 )
 @pytest.mark.parametrize("rule", get_args(Rule))

@@ -392,12 +392,13 @@ def test_a_scatter_counts_what_rose_and_fell() -> None:
         ("new-fault", {"outside_before": 5.0, "outside_after": 90.0}, "faults elsewhere grew by 85 px"),
         ("reward-drop", {"drop:hps": 0.2, "drop:other": 0.0}, "hps fell by 0.2000; up to 0.0500 is noise"),
         ("crop-reward-drop", {"crop_drop:hps": 0.3, "drop:hps": 0.2}, "hps of the crop fell by 0.3000; up to 0.1000 is noise"),
+        ("more-suspect", {"suspicion": 0.25}, "the detector's probability of a fault rose by 25 %; up to 2.0 % means nothing"),
         ("reward-drop", {"drop:hps": None}, "a preference reward fell by more than its noise"),
         ("my own", {}, "my own"),
     ],
 )
 def test_a_rejection_in_words(reason: str, numbers: dict[str, float | None], words: str) -> None:
-    gate = {"fall": 0.3, "noise": {"hps": 0.05}, "crop_noise": {"hps": 0.1}}
+    gate = {"fall": 0.3, "noise": {"hps": 0.05}, "crop_noise": {"hps": 0.1}, "suspicion": 0.02}
     assert why({"reason": reason, "numbers": numbers}, gate) == words
 
 

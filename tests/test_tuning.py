@@ -19,18 +19,21 @@ from refine.stilllife.prompts import DEFAULT_PROMPTS
 from refine.types import Attempt, Candidate, Critique, Redraw, Region, Verdict
 
 
-@given(st.integers(tuning.LEAST, 60), st.integers(0, 5))
-def test_halves_share_nothing_and_lose_nothing(count: int, seed: int) -> None:
-    items = list(range(count))
-    tune, report = tuning.halves(items, seed)
-    assert sorted(tune + report) == items
-    assert abs(len(tune) - len(report)) <= 1
-    assert tuning.halves(items, seed) == (tune, report)
+@given(st.lists(st.integers(0, 9), min_size=tuning.LEAST, max_size=60).filter(lambda found: len(set(found)) > 1), st.integers(0, 5))
+def test_halves_share_no_prompt_and_lose_nothing(prompts: list[int], seed: int) -> None:
+    items = list(enumerate(prompts))
+    tune, report = tuning.halves(items, lambda item: str(item[1]), seed)
+    assert sorted(tune + report) == items and tune and report
+    assert not {prompt for _, prompt in tune} & {prompt for _, prompt in report}
+    assert abs(len(tune) - len(report)) <= max(map(prompts.count, prompts))
+    assert tuning.halves(items, lambda item: str(item[1]), seed) == (tune, report)
 
 
-def test_too_few_images_are_refused() -> None:
+def test_too_few_images_or_prompts_are_refused() -> None:
     with pytest.raises(InputError, match="5 images are too few"):
-        tuning.halves(range(5))
+        tuning.halves(range(5), str)
+    with pytest.raises(InputError, match="All 20 images have the prompt 'a cube'"):
+        tuning.halves(range(20), lambda _: "a cube")
 
 
 @given(st.integers(0, 10_000), st.floats(0, 0.7))
@@ -52,9 +55,12 @@ def test_margins_are_the_ninetieth_percentile_of_chance() -> None:
     assert gate.crop_noise == {"r": pytest.approx(np.quantile(np.arange(1, 11) / 5, 0.9), rel=1e-2)}
     assert gate.rise == pytest.approx(0.009)
     assert gate.fall == pytest.approx(0.45)
+    assert gate.suspicion == Gate().suspicion, "no detector, so nothing was measured"
     steady = tuning.margins(Gate(fall=0.3), [Chance({"r": -1.0}, {}, 0.0, (0.0,)) for _ in range(4)])
     assert (steady.noise, steady.fall) == ({"r": 0.0}, tuning.LEAST_FALL)
-    assert tuning.margins(Gate(fall=0.3), [Chance({}, {}, 0.0, ())]).fall == 0.3, "nothing was measured, so nothing changes"
+    kept = tuning.margins(Gate(fall=0.3, crop_noise={"r": 0.2}), [Chance({"r": 0.1}, {}, 0.0, ())])
+    assert (kept.fall, kept.crop_noise) == (0.3, {"r": 0.2}), "nothing was measured, so nothing changes"
+    assert tuning.margins(Gate(), [Chance({}, {}, 0.0, (), i / 10) for i in range(11)]).suspicion == pytest.approx(0.9)
 
 
 def test_a_reward_without_numbers_is_named() -> None:
@@ -69,6 +75,14 @@ def test_falls_are_those_of_untouched_faults() -> None:
     before = Critique((80, 48), (Region(left, "l"), Region(right, "r")))
     after = Critique((80, 48), (Region(left, "l", score=0.75),))
     assert list(tuning.untouched_falls(before, after, touched)) == [pytest.approx(0.25)]
+
+
+def test_what_appears_in_the_patch_itself_is_no_rise() -> None:
+    left, right = (np.zeros((48, 80), bool) for _ in range(2))
+    left[:, :10], right[:, 70:] = True, True
+    found = Critique((80, 48), (Region(left, "l"), Region(right, "r")))
+    assert tuning.beside(found, left) == right.sum()
+    assert [tuning.risen(*pair) for pair in ((None, 0.5), (0.25, 0.5), (0.5, 0.25))] == [None, 0.25, 0.0]
 
 
 def attempt(accepted: dict[float, bool]) -> Attempt:

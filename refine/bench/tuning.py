@@ -3,7 +3,8 @@
 Principle: a margin is what happens by chance. On images of the tuning half, a patch where the controller finds nothing is repainted weakly
 with the right prompt, as the loop would do it. That repairs nothing, so whatever moves is noise, and its 90th percentile is the margin:
   noise, crop_noise   how far each reward falls, on the whole image and on the crop
-  rise                how much artifact mass appears, as a share of the image
+  rise                how much artifact mass appears beside the patch, as a share of the image
+  suspicion           how far the detector's probability rises, where the controller has a detector
   fall                how far the mass of a fault that was not touched falls, as a share of it (at least ``LEAST_FALL``)
 Strengths: one round with a grid of them on the faults of the tuning half; those that repair the most regions between them, as the fitted
 gate judges. The other half is never looked at until the end, and the report is about it alone.
@@ -11,7 +12,8 @@ gate judges. The other half is never looked at until the end, and the report is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -49,12 +51,14 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Chance:
-    """What one harmless repaint moved: falls of rewards (crop: empty where the crop is the whole image), rise, falls of other faults."""
+    """What one harmless repaint moved: falls of rewards (crop: empty where the crop is the whole image), rise, falls of other faults, and
+    the rise of the detector's probability (None: there is no detector)."""
 
     drops: Mapping[str, float]
     crop_drops: Mapping[str, float]
     rise: float
     falls: tuple[float, ...]
+    suspicion: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +82,19 @@ class Outcome:
     evaluations: float
 
 
-def halves(items: Sequence[T], seed: int = 0) -> tuple[list[T], list[T]]:
-    """A random half to tune on, the rest to report on. Raises InputError for fewer than ``LEAST`` items."""
+def halves(items: Sequence[T], prompt: Callable[[T], str], seed: int = 0) -> tuple[list[T], list[T]]:
+    """A random half to tune on, the rest to report on; all images of a prompt are in the same one. Raises InputError for fewer than
+    ``LEAST`` items, or a single prompt."""
     if len(items) < LEAST:
         raise InputError(f"{len(items)} images are too few to tune on: half of them is for the report. Give at least {LEAST}.")
-    order = np.random.default_rng(seed).permutation(len(items)).tolist()
-    middle = len(items) // 2
-    return [items[i] for i in sorted(order[:middle])], [items[i] for i in sorted(order[middle:])]
+    counts = Counter(map(prompt, items))
+    if len(counts) < 2:
+        raise InputError(f"All {len(items)} images have the prompt {next(iter(counts))!r}. Half of the prompts is for the report: give two.")
+    names = list(counts)
+    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    sizes = np.cumsum([counts[name] for name in order])
+    tuned = set(order[: 1 + int(np.abs(sizes[:-1] - len(items) / 2).argmin())])
+    return [item for item in items if prompt(item) in tuned], [item for item in items if prompt(item) not in tuned]
 
 
 def look(engine: Engine, prompts: Sequence[str], seeds: Sequence[int], images: Sequence[Image | None]) -> list[Case]:
@@ -133,8 +143,9 @@ def harmless(engine: Engine, cases: Sequence[Case]) -> list[Chance]:
         Chance(
             drop,
             {} if repair.whole(action, where, case.image) else crop,
-            max(0.0, critique.mass - case.critique.mass) / (case.image.width * case.image.height),
+            max(0.0, beside(critique, where.mask) - beside(case.critique, where.mask)) / (case.image.width * case.image.height),
             tuple(untouched_falls(case.critique, critique, where.mask)),
+            risen(case.critique.fake_probability, critique.fake_probability),
         )
         for (case, action), where, drop, crop, critique in zip(actions, plans, whole, crops, critiques, strict=True)
     ]
@@ -159,6 +170,16 @@ def reward_drops(engine: Engine, before: Sequence[Image], after: Sequence[Image]
     return [{name: float(column[index]) for name, column in columns.items()} for index in range(len(before))]
 
 
+def beside(critique: Critique, touched: Mask) -> float:
+    """Artifact mass outside a mask, in pixels."""
+    return critique.mass - regions.heat_in(critique.heat, touched)
+
+
+def risen(before: float | None, after: float | None) -> float | None:
+    """How far the detector's probability rose; None without a detector."""
+    return None if before is None or after is None else max(0.0, after - before)
+
+
 def untouched_falls(before: Critique, after: Critique, touched: Mask) -> Iterator[float]:
     """Relative loss of mass inside each region that the repaint did not touch."""
     for region in before.regions:
@@ -168,16 +189,23 @@ def untouched_falls(before: Critique, after: Critique, touched: Mask) -> Iterato
 
 
 def margins(gate: Gate, chances: Sequence[Chance]) -> Gate:
-    """The gate with margins at the 90th percentile of chance. Values that are not numbers are left out."""
+    """The gate with margins at the 90th percentile of chance; what was not measured stays. Values that are not numbers are left out."""
     falls = [fall for chance in chances for fall in chance.falls]
     crops = [chance.crop_drops for chance in chances if chance.crop_drops]
+    suspicions = [chance.suspicion for chance in chances if chance.suspicion is not None]
     return replace(
         gate,
         noise=quantiles([chance.drops for chance in chances]),
-        crop_noise=quantiles(crops) if crops else {},
-        rise=float(f"{np.quantile([chance.rise for chance in chances], QUANTILE):.3g}"),
-        fall=gate.fall if not falls else max(LEAST_FALL, float(f"{np.quantile(falls, QUANTILE):.3g}")),
+        crop_noise=quantiles(crops) if crops else gate.crop_noise,
+        rise=percentile([chance.rise for chance in chances]),
+        fall=max(LEAST_FALL, percentile(falls)) if falls else gate.fall,
+        suspicion=percentile(suspicions) if suspicions else gate.suspicion,
     )
+
+
+def percentile(values: Sequence[float]) -> float:
+    """The 90th percentile, to three figures."""
+    return float(f"{np.quantile(values, QUANTILE):.3g}")
 
 
 def quantiles(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -188,7 +216,7 @@ def quantiles(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
         finite = values[np.isfinite(values)]
         if not len(finite):
             raise InputError(f"The reward {name} has no number on any of {len(rows)} images; leave it out: --set rewards.{name}=null.")
-        found[name] = float(f"{max(0.0, float(np.quantile(finite, QUANTILE))):.3g}")
+        found[name] = max(0.0, percentile(finite.tolist()))
     return found
 
 

@@ -29,7 +29,7 @@ def execute(args: Namespace) -> None:
     if out.exists():
         raise OutputError(f"{out} exists already. Choose another --out.")
     work = requested(args)
-    tune, report = tuning.halves(work)
+    tune, report = tuning.halves(work, lambda job: job.prompt)
     screen = display.console(sys.stderr)
     screen.print("loading models")
     engine = runner.make_engine(config.tree, runner.load_models(config))
@@ -72,12 +72,13 @@ def report_lines(found: Fitted, outcomes: Sequence[Outcome], count: int, vetoes:
     fall = f"{found.gate.fall:g} ({found.untouched} faults looked at twice)" if found.untouched else f"{found.gate.fall:g}, as it was"
     old, new = outcomes
     return [
-        f"gate.noise: {', '.join(shares) or 'no rewards'} ({found.repaints} harmless repaints); gate.rise: {found.gate.rise:g}",
+        f"gate.noise: {', '.join(shares) or 'no rewards'} ({found.repaints} harmless repaints); gate.rise: {found.gate.rise:g}; "
+        f"gate.suspicion: {found.gate.suspicion:g}",
         f"gate.fall: {fall}",
         f"policy.strengths: {strengths} ({found.attempts} regions tried)",
         f"on {count} images that were not tuned on, before → after:",
         f"  regions repaired {share(old.repaired)} of {old.tried} → {share(new.repaired)} of {new.tried}",
-        f"  artifact area by the controller, which steers: {interval(old.area, 100, '%')} → {interval(new.area, 100, '%')}",
+        f"  change of artifact area by the controller, which steers: {interval(old.area, 100, '%')} → {interval(new.area, 100, '%')}",
         f"  harmless repaints that a reward vetoes {share(vetoes[0])} → {share(vetoes[1])} of {repaints}",
         f"  denoiser evaluations per image {old.evaluations:.1f} → {new.evaluations:.1f}",
     ]
@@ -90,7 +91,7 @@ def share(value: Interval | None) -> str:
 def preset(args: Namespace, found: Fitted, lines: Sequence[str]) -> str:
     """A preset that stands on the one that was tuned; its header tells what was measured."""
     noise = {name: dict(row) for name in ("noise", "crop_noise") if (row := getattr(found.gate, name))}
-    gate = {"fall": found.gate.fall, "rise": found.gate.rise, **noise}
+    gate = {"fall": found.gate.fall, "rise": found.gate.rise, "suspicion": found.gate.suspicion, **noise}
     layers = [trees.parse_override(text) for text in args.set]
     layers += [{"gate": gate}, {"policy": {"strengths": list(found.strengths)}} if found.strengths else {}]
     names = args.preset or [presets.DEFAULT]

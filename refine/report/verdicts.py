@@ -22,6 +22,8 @@ def why(verdict: Json, gate: Json) -> str:
             return _remains(numbers["inside_before"], numbers["inside_after"], gate.get("fall"))
         if reason == "new-fault" and "outside_before" in numbers:
             return f"faults elsewhere grew by {count(numbers['outside_after'] - numbers['outside_before'])} px"
+        if reason == "more-suspect" and "suspicion" in numbers:
+            return f"the detector's probability of a fault rose by {percent(numbers['suspicion'])}{_allowed(gate.get('suspicion'))}"
         if reason in ("reward-drop", "crop-reward-drop"):
             kind = "crop_drop" if reason.startswith("crop") else "drop"
             return ", ".join(_fell(numbers, kind, margins(gate, kind))) or REASONS[reason]
@@ -33,6 +35,10 @@ def _remains(before: float, after: float, fall: float | None) -> str:
         return f"the fault did not shrink ({count(before)} → {count(after)} px)"
     least = f"; at least {percent(fall)} is asked for" if fall is not None else ""
     return f"the fault shrank by only {percent(1 - after / before)}{least}"
+
+
+def _allowed(margin: float | None) -> str:
+    return f"; up to {percent(margin)} means nothing" if margin is not None else ""
 
 
 def _fell(numbers: Json, kind: str, noise: dict[str, float]) -> list[str]:
@@ -48,11 +54,14 @@ def margins(gate: Json, kind: str) -> dict[str, float]:
 
 
 def evidence(numbers: Json) -> list[tuple[str, str]]:
-    """The numbers a verdict was decided on: artifact mass in pixels, merit (of first drawings), and how far each reward moved."""
+    """The numbers a verdict was decided on: artifact mass in pixels, how far the detector's probability
+    rose, merit (of first drawings), and how far each reward moved."""
     rows = []
     for place, label in (("inside", "fault"), ("outside", "elsewhere")):
         if f"{place}_before" in numbers:
             rows.append((label, f"{count(numbers[f'{place}_before'])} → {count(numbers[f'{place}_after'])} px"))
+    if "suspicion" in numbers:
+        rows.append(("detector", score(numbers["suspicion"], signed=True)))
     if "merit" in numbers:
         rows.append(("merit", score(numbers["merit"], signed=True)))
     for key, drop in numbers.items():
