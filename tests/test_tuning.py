@@ -32,7 +32,7 @@ def test_halves_share_no_prompt_and_lose_nothing(prompts: list[int], seed: int) 
 def test_too_few_images_or_prompts_are_refused() -> None:
     with pytest.raises(InputError, match="5 images are too few"):
         tuning.halves(range(5), str)
-    with pytest.raises(InputError, match="All 20 images have the prompt 'a cube'"):
+    with pytest.raises(InputError, match="20 images have one prompt, 'a cube'"):
         tuning.halves(range(20), lambda _: "a cube")
 
 

@@ -89,7 +89,7 @@ def halves(items: Sequence[T], prompt: Callable[[T], str], seed: int = 0) -> tup
         raise InputError(f"{len(items)} images are too few to tune on: half of them is for the report. Give at least {LEAST}.")
     counts = Counter(map(prompt, items))
     if len(counts) < 2:
-        raise InputError(f"All {len(items)} images have the prompt {next(iter(counts))!r}. Half of the prompts is for the report: give two.")
+        raise InputError(f"{len(items)} images have one prompt, {next(iter(counts))!r}. Half of the prompts is for the report; give two.")
     names = list(counts)
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     sizes = np.cumsum([counts[name] for name in order])
