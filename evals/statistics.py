@@ -21,6 +21,7 @@ Statistic: TypeAlias = Callable[[Floats], Floats]  # (..., n, k) -> (...)
 Method: TypeAlias = Literal["bca", "percentile"]
 
 CHUNK = 4_000_000  # numbers held at once while resampling: 32 MB
+NOISE = 1e-6  # of a value, or of 1: what the last bits of a model's output may do from one batch to another
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,17 @@ def group_means(rows: Floats, groups: Sequence[str]) -> Floats:
     names = list(dict.fromkeys(groups))
     place = {name: index for index, name in enumerate(names)}
     sums, counts = np.zeros((len(names), rows.shape[1])), np.zeros((len(names), 1))
-    where = [place[name] for name in groups]
+    where = np.array([place[name] for name in groups], int)
     np.add.at(sums, where, rows)
     np.add.at(counts, where, 1.0)
     means: Floats = sums / counts
     return means
+
+
+def settled(pairs: Floats) -> Floats:
+    """(n, k) with every value that differs from column 0 by no more than ``NOISE`` set to it: no win and no loss."""
+    before = pairs[:, :1]
+    return np.where(np.abs(pairs - before) <= NOISE * np.maximum(1.0, np.abs(before)), before, pairs)
 
 
 def bootstrap(

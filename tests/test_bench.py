@@ -351,7 +351,6 @@ def table_of(values: dict[str, list[float | None]], copies: int = 1) -> summary.
     plan = Plan({}, "first", "arm", 4, {"rewards": {}}, (arm("first"), arm("arm")), {"prompts": group})
     ledgers = {name: {("prompts", s.key): line(v) for s, v in zip(group, column, strict=True)} for name, column in values.items()}
     made = summary.table("prompts", plan, [METRIC], ledgers, {"evaluation": None, "controller": None, "rewards": None})
-    assert made is not None
     return made.rows["x"][0]
 
 
@@ -414,7 +413,7 @@ def test_cases_show_best_median_and_worst_once_each(count: int) -> None:
     group = tuple(Sample("prompts", str(i), "p", i) for i in range(count))
     gains = np.random.default_rng(count).permutation(count).astype(float)
     values = {("first", "x"): np.zeros(count), ("ours", "x"): gains}
-    table = summary.Table("prompts", "first", "ours", group, 0, (METRIC,), {"x": ()}, (), (), values, {})
+    table = summary.Table("prompts", "first", "ours", group, {}, (METRIC,), (), {"x": ()}, (), (), (), values, {})
     shown = page.cases(table)
     assert gains[shown["Best"][0]] == count - 1
     assert gains[shown["Worst"][-1]] == 0

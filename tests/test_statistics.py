@@ -96,6 +96,12 @@ def test_sign_test_and_win_rate() -> None:
     assert statistics.win_rate([0.0]) == statistics.Interval(0.5, 0.0, 1.0)
 
 
+def test_changes_in_the_last_bits_are_none() -> None:
+    pairs = np.array([[0.5, 0.5 + 1e-7], [0.0, -1e-6], [1e4, 1e4 - 9e-3], [0.5, 0.500002], [np.nan, 1.0], [2.0, np.nan]])
+    wanted = np.array([[0.5, 0.5], [0.0, 0.0], [1e4, 1e4], [0.5, 0.500002], [np.nan, 1.0], [2.0, np.nan]])
+    assert np.array_equal(statistics.settled(pairs), wanted, equal_nan=True)
+
+
 def test_holm_by_hand() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
     assert holm({}) == {}

@@ -35,7 +35,10 @@ Request = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything a bench was asked for. ``request`` is what the command line said; ``tree`` what may not change in a resumed bench."""
+    """Everything a bench was asked for. ``request`` is what the command line said; ``tree`` what may not change in a resumed bench.
+
+    ours: the arm to show, on sets where it runs. idle: sets that were asked for, and have no arm beside the baseline.
+    """
 
     request: Request
     baseline: str
@@ -44,15 +47,22 @@ class Plan:
     base: Tree
     arms: tuple[Arm, ...]
     sets: Mapping[str, Sequence[Sample]]
+    idle: tuple[str, ...] = ()
 
     @property
     def tree(self) -> Tree:
         return {
             "draws": self.draws,
             "baseline": self.baseline,
+            "ours": self.ours,
             "base": self.base,
             "arms": {arm.name: {**arm.tree, "sets": list(arm.sets)} for arm in self.arms},
         }
+
+    @property
+    def common(self) -> Tree:
+        """The base as the arms have it: without the rewards that are held out."""
+        return self.base | {"rewards": {name: node for name, node in self.base["rewards"].items() if name not in self.request["held_out"]}}
 
     def arms_of(self, set_name: str) -> list[Arm]:
         """The arms that run on a set."""
@@ -87,18 +97,33 @@ def request(folder: Path) -> Request:
 
 
 def must_match(folder: Path, plan: Plan) -> None:
-    """Raises ConfigError with every difference: other values, or other samples under the same key. More samples and arms are welcome."""
-    old = parse((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))["plan"]
-    known = {name: tree for name, tree in plan.tree["arms"].items() if name in old["arms"]}
-    faults = [f"{folder} was made with another configuration ({line})" for line in differences(old, plan.tree | {"arms": known})]
-    now = {(sample.set, sample.key): asdict(sample) for group in plan.sets.values() for sample in group}
-    for text in (folder / SAMPLES).read_text(encoding="utf-8").splitlines():
-        before = json.loads(text)
-        after = now.get((before["set"], f"{before['id']}-{before['copy']}"))
-        if after is not None and after != before:
-            faults.append(f"sample {before['set']}/{before['id']} was {before['prompt']!r} with seed {before['seed']}; it is another now")
+    """Raises ConfigError where a sample would be missing or another, else where values differ. More samples and arms are welcome."""
+    if faults := _lost(folder, plan):
+        advice = "Ask for what it has and more (--n, --seeds), put an edited prompt file back, or choose another --out."
+        raise ConfigError([*faults[:20], f"A bench may only grow. {advice}"])
+    old = {"ours": plan.ours} | parse((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))["plan"]
+    new = plan.tree["arms"]
+    faults = [f"{folder}: the arm {name} is not in the suite any more" for name in old["arms"] if name not in new]
+    both = [{name: arms[name] for name in old["arms"] if name in new} for arms in (old["arms"], new)]
+    lines = differences(old | {"arms": both[0]}, plan.tree | {"arms": both[1]})
+    faults += [f"{folder} was made with another configuration ({line})" for line in lines]
     if faults:
         raise ConfigError([*faults[:20], "Leave the options out to go on as it was, or choose another --out."])
+
+
+def _lost(folder: Path, plan: Plan) -> list[str]:
+    """A fault for each set that has fewer samples than the folder, and for each sample that is another under the same key."""
+    now = {(sample.set, sample.key): asdict(sample) for group in plan.sets.values() for sample in group}
+    texts = (folder / SAMPLES).read_text(encoding="utf-8").splitlines()
+    had = {(one["set"], f"{one['id']}-{one['copy']}"): one for one in map(json.loads, texts)}
+    faults = []
+    for name in dict.fromkeys(name for name, _ in had):
+        keys = [key for group, key in had if group == name]
+        if missing := [key for key in keys if (name, key) not in now]:
+            some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            faults.append(f"{folder}: {len(missing)} of the {len(keys)} samples of {name} would be missing ({some})")
+    others = [one for key, one in had.items() if key in now and now[key] != one]
+    return faults + [f"sample {one['set']}/{one['id']} was {one['prompt']!r} with seed {one['seed']}; it is another now" for one in others]
 
 
 def ledger(folder: Path, arm: str) -> dict[tuple[str, str], Line]:

@@ -6,12 +6,14 @@ DrawBench    HPDv2's ``drawbench.json`` (a list of strings) or the original tabl
              ``<out>/<model>/<00000>.jpg``
 ImageReward  ``benchmark-prompts.json``, a list of {id, prompt}; pictures ``<out>/<model>/<id>_<k>.png`` for the k-th seed
 
-The tools' own examples save JPEG files at Pillow's default quality; so does ``write``, because other pixels give other scores.
+The tools' own examples save JPEG files at Pillow's default quality; so does ``write``, because other pixels give other scores. The first
+two count pictures by place: where one is missing, they score the next one against its prompt.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable
@@ -25,6 +27,7 @@ from refine.types import Image
 
 STYLES = ("anime", "concept-art", "paintings", "photo")
 Layout = Literal["hpdv2", "drawbench", "imagereward"]
+BY_PLACE = frozenset({"hpdv2", "drawbench"})  # a part of such a set would be given a score that is false
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,7 @@ def kind(source: Path) -> Layout | None:
     if source.suffix.lower() == ".json":
         return "drawbench" if source.stem.lower() == "drawbench" else "imagereward"
     if source.suffix.lower() == ".csv" and source.is_file():
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            return "drawbench" if "Prompts" in next(csv.reader(file), []) else None
+        return "drawbench" if "Prompts" in (_table(source).fieldnames or ()) else None
     return None
 
 
@@ -74,15 +76,27 @@ def _strings(path: Path, category: str) -> list[Entry]:
 
 
 def _drawbench(path: Path) -> list[Entry]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(_table(path))
     if wrong := [index for index, row in enumerate(rows) if not (row["Prompts"] or "").strip()]:
         raise InputError(f"{path}: row {wrong[0] + 2} has no prompt ({len(wrong)} such rows).")
     return [Entry(f"{index:05d}", row["Prompts"].strip(), (row.get("Category") or "").strip()) for index, row in enumerate(rows)]
 
 
+def _table(path: Path) -> csv.DictReader[str]:
+    try:
+        return csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Cannot read {path}: {error}. It must be UTF-8 text; save it as such, or convert it with iconv.") from error
+
+
 def _pair(path: Path, index: int, item: Any) -> Entry:
-    if not isinstance(item, dict) or not isinstance(item.get("prompt"), str) or not is_file_name(str(item.get("id", ""))):
+    if isinstance(item, str):
+        raise InputError(
+            f"{path}: entry {index} is the text {item[:80]!r}, and ImageReward's are objects with a 'prompt' and an 'id'. "
+            f"If it is a style of HPDv2 ({', '.join(STYLES)}), give its folder; DrawBench's list is called drawbench.json."
+        )
+    named = isinstance(item, dict) and is_file_name(str(item.get("id", "")))
+    if not named or not isinstance(item.get("prompt"), str) or not item["prompt"].strip():
         raise InputError(f"{path}: entry {index} is {str(item)[:80]!r}; it must be an object with a text 'prompt' and an 'id'.")
     return Entry(str(item["id"]), item["prompt"])
 

@@ -10,7 +10,7 @@ change outside  mean absolute difference from the given picture where nothing wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,16 @@ class Metric:
     scale: float = 1.0
     unit: str = ""
 
+    @property
+    def sign(self) -> int:
+        """What turns a change into a gain."""
+        return 1 if self.higher_is_better else -1
+
+    @property
+    def change_unit(self) -> str:
+        """The unit of a difference: that of two shares is points, for % of a change would be relative."""
+        return "points" if self.unit == "%" else self.unit
+
 
 AREA = Metric("area", "artifact area", "judge", False, 100, "%")
 CORE = Metric("core", "prompt accuracy, core", "judge", True, 100, "%")
@@ -50,14 +60,15 @@ BY_SET: Mapping[str, tuple[Metric, ...]] = {
 }
 
 
-def of(set_name: str, prompts: Sequence[str], rewards: Sequence[str]) -> tuple[Metric, ...]:
-    """The columns of a set's table, the one to look at first in front.
+def of(set_name: str, prompts: Sequence[str], rewards: Sequence[str], steering: Sequence[Collection[str]] = ()) -> tuple[Metric, ...]:
+    """The columns of a set's table, the one to look at first in front: one whose source is in none of ``steering`` (one per arm).
 
     The judge reads still-life captions only; for a set with any other prompt its columns are left out.
     """
     readable = all(parse(prompt) is not None for prompt in prompts)
     own = tuple(metric for metric in BY_SET[set_name] if readable or metric.source != "judge")
-    return (*own, *(Metric(f"reward:{name}", name, f"reward:{name}", True) for name in rewards), CONTROLLER)
+    found = (*own, *(Metric(f"reward:{name}", name, f"reward:{name}", True) for name in rewards), CONTROLLER)
+    return tuple(sorted(found, key=lambda metric: any(metric.source in sources for sources in steering)))
 
 
 def measure(

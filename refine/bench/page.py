@@ -12,6 +12,7 @@ from refine.bench import folder, plots, tables
 from refine.bench.folder import Plan
 from refine.bench.metrics import Metric
 from refine.bench.summary import Row, Table
+from refine.evals.statistics import settled
 from refine.report.markup import Html, element, join
 from refine.report.pictures import data_uri
 from refine.trees import dump
@@ -43,21 +44,18 @@ def page(title: str, where: Path, plan: Plan, made: Sequence[Table], budget: int
 
 def section(where: Path, table: Table, budget: int) -> Html:
     """One set: change by every metric, plots, gallery, cost, and the whole statistics folded away."""
-    details = [
-        join((
-            element("h3", f"{metric.title}, {tables.better(metric)}"),
-            grid(tables.DETAIL_HEADS, [tables.detail(row, metric) for row in table.rows[metric.name]]),
-        ))
-        for metric in table.metrics
-    ]  # fmt: skip
+    remarks = [element("p", text, class_="note") for text in tables.remarks(table)]
+    if not table.metrics:
+        return element("section", element("h2", table.set), element("p", f"{tables.count(table)}.", class_="note"), *remarks)
+    details = [join((element("h3", title), grid(heads, body))) for title, heads, body in tables.details(table)]
     pictures = (plots.compute(table, budget), plots.categories(table), plots.wins(table))
-    ids = ", ".join(dict.fromkeys(sample.id for sample in table.samples))
+    ids = [element("p", text, class_="note") for text in tables.ids(table)]
     return element(
         "section",
         element("h2", table.set),
         element("p", f"{tables.count(table)}. Change against the unrefined picture, mean [95 % CI].", class_="note"),
         overview(table),
-        element("p", same, class_="note") if (same := tables.twins(table)) else None,
+        *remarks,
         *(element("div", plot, class_="plot") for plot in pictures if plot is not None),
         gallery(where, table),
         element("h3", "What it cost, per picture"),
@@ -65,7 +63,7 @@ def section(where: Path, table: Table, budget: int) -> Html:
         element("h3", "What it made worse"),
         element("p", tables.HARM_NOTE, class_="note"),
         grid(tables.HARM_HEADS, [tables.harm_row(harm) for harm in table.harm]),
-        element("details", element("summary", "All statistics, and the ids of the prompts"), *details, element("p", ids, class_="note")),
+        element("details", element("summary", "All statistics, and the ids of the prompts"), *details, *ids),
     )
 
 
@@ -106,7 +104,7 @@ def gallery(where: Path, table: Table) -> Html:
     metric = table.metrics[0]
     return join(
         join((
-            element("h3", f"{name} of {table.ours} by {metric.title}"),
+            element("h3", f"{name} of {table.ours} by {tables.titled(table, metric, table.ours)}"),
             element("div", *(case(where, table, index) for index in chosen), class_="cases"),
         ))
         for name, chosen in cases(table).items()
@@ -116,8 +114,8 @@ def gallery(where: Path, table: Table) -> Html:
 def cases(table: Table) -> dict[str, list[int]]:
     """Indices of samples, most improved first; a sample is shown once."""
     metric = table.metrics[0]
-    before, after = (table.values[arm, metric.name] for arm in (table.baseline, table.ours))
-    gains = (after - before) * (1 if metric.higher_is_better else -1)
+    pairs = settled(np.stack([table.values[arm, metric.name] for arm in (table.baseline, table.ours)], 1))
+    gains = metric.sign * (pairs[:, 1] - pairs[:, 0])
     order = [int(i) for i in np.argsort(-gains, kind="stable") if np.isfinite(gains[i])]
     count = min(SHOWN, max(1, len(order) // 3))
     best, worst = order[:count], order[max(count, len(order) - count) :]

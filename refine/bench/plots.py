@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from refine.bench.metrics import Metric
 from refine.bench.summary import Table, by_category, over_compute, win_matrix
-from refine.bench.tables import STEERED
+from refine.bench.tables import STEERED, titled
 from refine.evals.statistics import Interval
 from refine.report.markup import Html, element, join
 
@@ -70,12 +70,15 @@ def mark(value: float) -> str:
     return f"{value:g}".replace("-", "−")
 
 
-def unit(metric: Metric) -> str:
-    return f" ({metric.unit})" if metric.unit else ""
+def change(metric: Metric) -> str:
+    """The name of an axis."""
+    return f"change{f' ({metric.change_unit})' if metric.unit else ''}"
 
 
-def compute(table: Table, most: int) -> Html:
-    """Mean change by the first metric against denoiser evaluations spent, one line with its 95 % band per arm."""
+def compute(table: Table, most: int) -> Html | None:
+    """Mean change by the first metric against denoiser evaluations spent, one line with its 95 % band per arm; None without curves."""
+    if not table.curves:
+        return None
     metric = table.metrics[0]
     height = 440
     curves = {row.arm: over_compute(table, row.arm, most) for row in table.rows[metric.name]}
@@ -94,7 +97,8 @@ def compute(table: Table, most: int) -> Html:
         lines.append(element("polyline", points=points, fill="none", stroke=hue, stroke_width=2, stroke_linejoin="round"))
         ends.append((steps[-1][1], f"{arm}{' ' + STEERED if arm in steered else ''}", hue))
     labels = [text(name, WIDTH - RIGHT + 12, at + 4, style=f"fill:{hue}") for at, name, hue in spread(ends)]
-    frame = axes(x, y, height, "denoiser evaluations per picture", f"change{unit(metric)}")
+    below = "denoiser evaluations per picture (bands: 95 % percentile bootstrap, 2,000 resamples)"
+    frame = axes(x, y, height, below, change(metric))
     direction = "up is better" if metric.higher_is_better else "down is better"
     return svg(height, f"{table.set}: {metric.title} against compute, {direction}", frame, *bands, *lines, *labels)
 
@@ -125,6 +129,8 @@ def axes(x: Axis, y: Axis, height: float, below: str, beside: str) -> Html:
 
 def categories(table: Table) -> Html | None:
     """Bars of the mean change of ``ours`` by category of the samples, with 95 % intervals; None without categories."""
+    if not table.metrics:
+        return None
     metric = table.metrics[0]
     found = by_category(table, metric, table.ours)
     if not found:
@@ -150,12 +156,14 @@ def categories(table: Table) -> Html | None:
     ticks = [
         join((line(x(v), TOP, x(v), base, "axis" if v else "zero"), text(mark(v), x(v), base + 16, "middle", "soft"))) for v in x.ticks()
     ]
-    below = text(f"change{unit(metric)}", (x.start + x.end) / 2, height - 10, "middle", "soft")
-    return svg(height, f"{table.set}: {metric.title} of {table.ours} by category", *ticks, *shapes, below)
+    below = text(change(metric), (x.start + x.end) / 2, height - 10, "middle", "soft")
+    return svg(height, f"{table.set}: {titled(table, metric, table.ours)} of {table.ours} by category", *ticks, *shapes, below)
 
 
-def wins(table: Table) -> Html:
-    """Every arm against every other: the share of prompts, of those that differ, where the arm of the row is better."""
+def wins(table: Table) -> Html | None:
+    """Every arm against every other: the share of prompts, of those that differ, where the arm of the row is better; None without."""
+    if not table.metrics:
+        return None
     metric = table.metrics[0]
     names, cells = [cost.arm for cost in table.costs], win_matrix(table, metric)
     side, left, top = min(52.0, 620 / len(names)), 150, 118
@@ -169,7 +177,7 @@ def wins(table: Table) -> Html:
         for column, cell in enumerate(cells[row]):
             if cell is not None:
                 shapes.append(cell_of(cell, left + side * column, y, side))
-    return svg(height, f"{table.set}: {metric.title}, how often the row beats the column (%)", *shapes)
+    return svg(height, f"{table.set}: {titled(table, metric)}, how often the row beats the column (%)", *shapes)
 
 
 def cell_of(cell: Interval, x: float, y: float, side: float) -> Html:

@@ -89,6 +89,11 @@ def counts(n: int | str, sets: Sequence[str]) -> dict[str, int]:
     return {name: asked[name] for name in sets if name in asked}
 
 
+def more(before: int | str, given: int | str, sets: Sequence[str]) -> str:
+    """The ``n`` of a bench that goes on: the numbers given now, and for the other sets those that it had. Raises InputError."""
+    return ",".join(f"{name}={count}" for name, count in (counts(before, sets) | counts(given, sets)).items())
+
+
 def _plain(source: Path) -> list[layouts.Entry]:
     """The prompts of a .txt, .csv or .jsonl file; without ids, they are numbered."""
     entries = []

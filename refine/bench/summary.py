@@ -4,8 +4,10 @@ Rules, so that no arm can look better than it is:
 - a sample that an arm failed on or left blank (one flat colour: a judge may find nothing wrong with it), or whose score is not a number,
   counts as the baseline's value: zero gain. All are counted.
 - a sample that the baseline itself lacks (not finished, failed, blank, or not a number) says nothing and leaves the table for all arms.
+  These are counted, too, and so is a set or a metric of which nothing is left.
 - a sample that some arm has not finished yet leaves the table for all arms of the set.
 - the unit is the prompt: seeds of one prompt are averaged before anything is resampled.
+- a change in the last bits (``statistics.settled``) is none.
 - p-values are adjusted for the number of arms (Holm), per set and metric.
 """
 
@@ -17,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -62,6 +65,21 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Duel:
+    """``ours`` against another arm by the first metric, paired: ``gain`` is ours − arm (its sign: as measured), wins are those of ours."""
+
+    arm: str
+    gain: Interval
+    wins: Interval
+    changed: int
+    p: float
+    p_holm: float
+
+
+Compared = TypeVar("Compared", Row, Duel)
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """What an arm spent per picture, and how it ended. Seconds by worker: generator, controller, rewards."""
 
@@ -96,26 +114,31 @@ class Harm:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One set: the arms in the suite's order, and for each metric the rows of all arms but the baseline."""
+    """One set: the arms in the suite's order, and for each metric the rows of all arms but the baseline.
+
+    ours: the plan's, or where that does not run the first arm beside the baseline. left_out: samples by reason. dropped: metrics with a
+    number on fewer than two prompts of the baseline. Without anything to compare, ``metrics`` is empty.
+    """
 
     set: str
     baseline: str
     ours: str
     samples: tuple[Sample, ...]
-    left_out: int
+    left_out: Mapping[str, int]
     metrics: tuple[Metric, ...]
+    dropped: tuple[Metric, ...]
     rows: Mapping[str, tuple[Row, ...]]
+    duels: tuple[Duel, ...]
     costs: tuple[Cost, ...]
     harm: tuple[Harm, ...]
     values: Mapping[tuple[str, str], Floats]  # (arm, metric) -> (samples,) with dropped ones at the baseline's value; NaN: left out
-    curves: Mapping[str, tuple[Curve, ...]]  # arm -> per sample, by the first metric
+    curves: Mapping[str, tuple[Curve, ...]]  # arm -> per sample, by the first metric; empty where they are of another one
 
 
 def summarise(where: Path, plan: Plan) -> list[Table]:
-    """One table per set that has at least two paired prompts."""
+    """One table per set."""
     ledgers = {arm.name: folder.ledger(where, arm.name) for arm in plan.arms}
-    made = [table(name, plan, metrics, ledgers, flops(where)) for name, metrics in tables(plan).items()]
-    return [one for one in made if one is not None]
+    return [table(name, plan, metrics, ledgers, flops(where)) for name, metrics in tables(plan).items()]
 
 
 def flops(where: Path) -> Mapping[str, float | None]:
@@ -130,28 +153,44 @@ def table(
     metrics: Sequence[Metric],
     ledgers: Mapping[str, Mapping[tuple[str, str], Line]],
     calls: Mapping[str, float | None],
-) -> Table | None:
+) -> Table:
     """The comparisons of one set."""
-    arms = plan.arms_of(name)
-    lines = {arm.name: [ledgers[arm.name].get((name, sample.key), MISSING) for sample in plan.sets[name]] for arm in arms}
-    whole = [all(lines[arm.name][i] for arm in arms) and not lost(lines[plan.baseline][i]) for i in range(len(plan.sets[name]))]
-    samples = tuple(sample for sample, there in zip(plan.sets[name], whole, strict=True) if there)
-    if len({sample.id for sample in samples}) < 2:
-        return None
-    kept = {arm: [line for line, there in zip(rows, whole, strict=True) if there] for arm, rows in lines.items()}
-    shown = tuple(metric for metric in metrics if any(value(line, metric) is not None for line in kept[plan.baseline]))
-    values = {(arm.name, metric.name): column(kept[arm.name], kept[plan.baseline], metric) for arm in arms for metric in shown}
+    arms, group = plan.arms_of(name), plan.sets[name]
     others = [arm for arm in arms if arm.name != plan.baseline]
-    rows = {
-        metric.name: adjusted([row(arm, metric, samples, kept[arm.name], values, plan) for arm in others])
-        for metric in shown
-        if len(by_prompt(values[plan.baseline, metric.name][:, None], samples)) >= 2
+    lines = {arm.name: [ledgers[arm.name].get((name, sample.key), MISSING) for sample in group] for arm in arms}
+    finished = [all(lines[arm.name][i] for arm in arms) for i in range(len(group))]
+    whole = [done and not lost(line) for done, line in zip(finished, lines[plan.baseline], strict=True)]
+    samples = tuple(sample for sample, there in zip(group, whole, strict=True) if there)
+    kept = {arm: [line for line, there in zip(rows, whole, strict=True) if there] for arm, rows in lines.items()}
+    values = {(arm.name, metric.name): column(kept[arm.name], kept[plan.baseline], metric) for arm in arms for metric in metrics}
+    shown = tuple(one for one in metrics if others and len(by_prompt(values[plan.baseline, one.name][:, None], samples)) >= 2)
+    ours = plan.ours if plan.ours in lines else next((arm.name for arm in others), plan.baseline)
+    return Table(
+        set=name,
+        baseline=plan.baseline,
+        ours=ours,
+        samples=samples,
+        left_out={"not finished by every arm": finished.count(False), "failed or blank unrefined": sum(finished) - sum(whole)},
+        metrics=shown,
+        dropped=tuple(metric for metric in metrics if metric not in shown),
+        rows={one.name: adjusted([row(arm, one, samples, kept[arm.name], values, plan) for arm in others]) for one in shown},
+        duels=adjusted([duel(ours, arm.name, shown[0], samples, values) for arm in others if arm.name != ours]) if shown else (),
+        costs=tuple(spent(arm, kept[arm.name], calls) for arm in arms),
+        harm=tuple(harmed(arm.name, kept[arm.name], kept[plan.baseline]) for arm in others),
+        values=values,
+        curves=curves(shown[0], kept) if shown else {},
+    )
+
+
+def curves(metric: Metric, kept: Mapping[str, Sequence[Line]]) -> dict[str, tuple[Curve, ...]]:
+    """By arm, a curve per sample, which a lost picture has none of. Nothing where any is not of this metric."""
+    drawn = [line for lines in kept.values() for line in lines if not lost(line)]
+    if any(line.get("curve_of") != metric.name or (line["curve"][-1][1] is None) != (value(line, metric) is None) for line in drawn):
+        return {}
+    return {
+        arm: tuple(() if lost(line) else tuple((spent, number) for spent, number in line["curve"]) for line in lines)
+        for arm, lines in kept.items()
     }
-    shown = tuple(metric for metric in shown if metric.name in rows)
-    costs = tuple(spent(arm, kept[arm.name], calls) for arm in arms)
-    harm = tuple(harmed(arm.name, kept[arm.name], kept[plan.baseline]) for arm in others)
-    curves = {arm: tuple(tuple((spent, number) for spent, number in line.get("curve", ())) for line in rows) for arm, rows in kept.items()}
-    return Table(name, plan.baseline, plan.ours, samples, len(whole) - len(samples), shown, rows, costs, harm, values, curves)
 
 
 def lost(line: Line) -> bool:
@@ -175,10 +214,10 @@ def row(
     arm: Arm, metric: Metric, samples: Sequence[Sample], lines: Sequence[Line], values: Mapping[tuple[str, str], Floats], plan: Plan
 ) -> Row:
     """One comparison; its Holm value is filled in by ``adjusted``."""
-    both = np.stack([values[plan.baseline, metric.name], values[arm.name, metric.name]], 1)
-    pairs = by_prompt(both, samples)
-    used = [line for line, kept in zip(lines, np.isfinite(both[:, 0]).tolist(), strict=True) if kept]
-    gains = (pairs[:, 1] - pairs[:, 0]) * (1 if metric.higher_is_better else -1)
+    base = values[plan.baseline, metric.name]
+    pairs = by_prompt(np.stack([base, values[arm.name, metric.name]], 1), samples)
+    used = [line for line, kept in zip(lines, np.isfinite(base).tolist(), strict=True) if kept]
+    gains = metric.sign * (pairs[:, 1] - pairs[:, 0])
     positive = bool((pairs[:, 0] > 0).all())
     return Row(
         arm=arm.name,
@@ -199,13 +238,21 @@ def row(
     )
 
 
+def duel(ours: str, other: str, metric: Metric, samples: Sequence[Sample], values: Mapping[tuple[str, str], Floats]) -> Duel:
+    """``ours`` against another arm; its Holm value is filled in by ``adjusted``."""
+    pairs = by_prompt(np.stack([values[other, metric.name], values[ours, metric.name]], 1), samples)
+    gains = metric.sign * (pairs[:, 1] - pairs[:, 0])
+    changed = int((gains != 0).sum())
+    return Duel(other, statistics.bootstrap(pairs), statistics.win_rate(gains), changed, statistics.sign_test(gains), math.nan)
+
+
 def by_prompt(pairs: Floats, samples: Sequence[Sample]) -> Floats:
-    """(samples, k) to (prompts, k): rows that hold a NaN are left out, the others are averaged over the seeds of their prompt."""
+    """(samples, k) to (prompts, k): rows with a NaN are left out, the others averaged over the seeds of their prompt, and settled."""
     there = np.flatnonzero(np.isfinite(pairs).all(axis=1)).tolist()
-    return statistics.group_means(pairs[there], [samples[index].id for index in there])
+    return statistics.settled(statistics.group_means(pairs[there], [samples[index].id for index in there]))
 
 
-def adjusted(rows: Sequence[Row]) -> tuple[Row, ...]:
+def adjusted(rows: Sequence[Compared]) -> tuple[Compared, ...]:
     """The rows with p-values adjusted for their number."""
     holm = statistics.holm({row.arm: row.p for row in rows})
     return tuple(replace(row, p_holm=holm[row.arm]) for row in rows)
@@ -263,14 +310,13 @@ def is_worse(before: Sequence[float | None], after: Sequence[float | None]) -> b
 def win_matrix(table: Table, metric: Metric) -> list[list[Interval | None]]:
     """Row beats column: the share of prompts with a difference where the row's arm is better; None on the diagonal."""
     arms = [cost.arm for cost in table.costs]
-    sign = 1 if metric.higher_is_better else -1
 
     def against(one: str, other: str) -> Interval | None:
         if one == other:
             return None
         pairs = np.stack([table.values[other, metric.name], table.values[one, metric.name]], 1)
         means = by_prompt(pairs, table.samples)
-        return statistics.win_rate(sign * (means[:, 1] - means[:, 0]))
+        return statistics.win_rate(metric.sign * (means[:, 1] - means[:, 0]))
 
     return [[against(one, other) for other in arms] for one in arms]
 
@@ -306,6 +352,6 @@ def over_compute(table: Table, arm: str, most: int) -> list[tuple[int, Interval]
 
 
 def _reached(steps: Curve, point: int, end: float) -> float:
-    """The metric of the last picture kept within ``point`` evaluations; the final value where there is no curve (a failed sample)."""
+    """The metric of the last picture kept within ``point`` evaluations; the final value where there is no curve (a lost picture)."""
     values = [number for spent, number in steps if spent <= point]
     return end if not steps else math.nan if not values or values[-1] is None else float(values[-1])

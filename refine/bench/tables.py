@@ -8,10 +8,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from refine.bench import folder
 from refine.bench.folder import Plan
 from refine.bench.metrics import Metric
-from refine.bench.summary import Cost, Harm, Row, Table
+from refine.bench.summary import Cost, Duel, Harm, Row, Table
 from refine.evals.statistics import Interval
 
 STEERED = "†"
@@ -22,14 +24,14 @@ COST_HEADS = (
 )  # fmt: skip
 HARM_NOTE = (
     "What it made worse, by the judge: the artifact area rose by more than 0.1 % of the picture, or count, colours, shapes and order are "
-    "not all right any more."
+    "not all right any more. The intervals (Wilson's) count pictures and repairs, not prompts: more seeds narrow them without new prompts."
 )
 HARM_HEADS = (
     "arm", "accepted repairs", "of these, judged worse", "pictures judged worse than unrefined", "pixels changed outside the masks",
 )  # fmt: skip
 DETAIL_HEADS = (
     "arm", "baseline → arm", "change [95 % CI]", "ratio of means", "mean of ratios", "better, of those that differ", "p (sign)",
-    "p (Holm)", "n", "pictures", "failed or blank", "not a number",
+    "p (Holm)", "n", "pictures", "failed or blank", "arm not a number",
 )  # fmt: skip
 
 
@@ -56,40 +58,113 @@ def rows(where: Path, plan: Plan) -> str:
 
 def markdown(title: str, plan: Plan, tables: Sequence[Table], budget: int) -> str:
     """The whole report as text."""
-    parts = [f"# {title}", *notes(plan, budget)]
-    for table in tables:
-        parts += [f"## {table.set}: {count(table)}", "Change against the unrefined picture, mean [95 % CI]."]
-        parts += [grid(*overview(table)), "What it cost, per picture:", grid(COST_HEADS, [cost_row(cost) for cost in table.costs])]
-        parts += [HARM_NOTE, grid(HARM_HEADS, [harm_row(harm) for harm in table.harm])]
-        if same := twins(table):
-            parts.append(same)
-        for metric in table.metrics:
-            body = [detail(row, metric) for row in table.rows[metric.name]]
-            parts += [f"### {table.set}: {metric.title} ({better(metric)})", grid(DETAIL_HEADS, body)]
-        parts.append(f"ids: {', '.join(dict.fromkeys(sample.id for sample in table.samples))}")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([f"# {title}", *notes(plan, budget), *(text for table in tables for text in section(table))]) + "\n"
+
+
+def section(table: Table) -> list[str]:
+    """Paragraphs and grids of one set; a set without anything to compare is named, with the reason."""
+    head = [f"## {table.set}: {count(table)}"]
+    if not table.metrics:
+        return [*head, *remarks(table)]
+    return [
+        *head,
+        "Change against the unrefined picture, mean [95 % CI].",
+        grid(*overview(table)),
+        *remarks(table),
+        "What it cost, per picture:",
+        grid(COST_HEADS, [cost_row(cost) for cost in table.costs]),
+        HARM_NOTE,
+        grid(HARM_HEADS, [harm_row(harm) for harm in table.harm]),
+        *(part for title, heads, body in details(table) for part in (f"### {table.set}: {title}", grid(heads, body))),
+        *ids(table),
+    ]
+
+
+def details(table: Table) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+    """(title, heads, rows) of every metric's statistics; after the first one's, ours against the other arms."""
+    made = [(heading(table, one), DETAIL_HEADS, [detail(row, one) for row in table.rows[one.name]]) for one in table.metrics]
+    first, ours = table.metrics[0], table.ours
+    heads = ("arm", f"{ours} − arm [95 % CI]", f"{ours} better, of those that differ", "p (sign)", "p (Holm)")
+    title = f"{ours} against the other arms: {titled(table, first)} ({better(first)})"
+    duels = [(title, heads, [duel_row(duel, first) for duel in table.duels])] if table.duels else []
+    return [*made[:1], *duels, *made[1:]]
+
+
+def heading(table: Table, metric: Metric) -> str:
+    """ "hps (higher is better; baseline not a number: 4)"."""
+    lacking = missing(table, metric)
+    return f"{metric.title} ({better(metric)}{f'; baseline not a number: {lacking}' if lacking else ''})"
+
+
+def titled(table: Table, metric: Metric, *arms: str) -> str:
+    """The metric's title, marked where it steered one of these arms (none named: any arm)."""
+    steered = any(row.steered for row in table.rows[metric.name] if not arms or row.arm in arms)
+    return f"{metric.title}{' ' + STEERED if steered else ''}"
 
 
 def notes(plan: Plan, budget: int) -> list[str]:
     """How to read the tables; what was done, and with what."""
     return [
         f"Every arm gets the same prompts, seeds and at most {budget} denoiser evaluations per picture. Each is compared, picture by "
-        f"picture, with the arm `{plan.baseline}`. The unit is the prompt; intervals are 95 % BCa bootstrap (10,000 resamples) over "
-        "prompts, wins have Wilson's interval, p-values are exact sign tests, adjusted for the number of arms by Holm's method.",
-        f"{STEERED} this metric steered the arm, so it proves nothing about it. \\* Holm-adjusted p < 0.05. A sample that an arm failed "
-        "on or left blank, or whose score is not a number, counts as the unrefined picture: zero gain.",
+        f"picture, with the arm `{plan.baseline}`. The unit is the prompt; intervals of changes are 95 % BCa bootstrap (10,000 resamples) "
+        "over prompts, wins have Wilson's interval, p-values are exact sign tests, adjusted for the number of arms by Holm's method.",
+        f"{STEERED} this metric steered the arm (in a title: an arm shown there), so it proves nothing about it. \\* more prompts improved "
+        "than got worse, or the reverse (sign test, Holm-adjusted p < 0.05), and the mean points the same way. The change of a share is in "
+        "points, a relative one in %. A change of at most a millionth is none. A sample that an arm failed on or left blank, or whose "
+        "score is not a number, counts as the unrefined picture: zero gain.",
     ]
 
 
 def count(table: Table) -> str:
-    """ "64 prompts, 64 pictures per arm"."""
+    """ "64 prompts, 64 pictures per arm", and what was left out."""
     prompts = len({sample.id for sample in table.samples})
-    out = f", {table.left_out} left out (not finished by every arm, or failed unrefined)" if table.left_out else ""
-    return f"{prompts} prompts, {len(table.samples)} pictures per arm{out}"
+    reasons = ", ".join(f"{number} {reason}" for reason, number in table.left_out.items() if number)
+    out = f", {sum(table.left_out.values())} left out: {reasons}" if reasons else ""
+    whose = "per arm" if len(table.costs) > 1 else f"of {table.baseline} alone"
+    return f"{'' if table.metrics else 'nothing to compare: '}{prompts} prompts, {len(table.samples)} pictures {whose}{out}"
+
+
+def missing(table: Table, metric: Metric) -> int:
+    """Pictures of the baseline without a number, which leave the metric's table."""
+    return int(np.isnan(table.values[table.baseline, metric.name]).sum())
+
+
+def remarks(table: Table) -> list[str]:
+    """What to know beside the numbers."""
+    return [text for text in (gaps(table), twins(table)) if text]
+
+
+def gaps(table: Table) -> str:
+    """A warning where the baseline lacks a number, metric by metric. Empty without."""
+    lacking = {metric: missing(table, metric) for metric in (*table.metrics, *table.dropped)}
+    kept = {metric: f"{table.rows[metric.name][0].n} prompts counted" for metric in table.metrics}
+    told = [
+        f"{metric.title} on {number} of {len(table.samples)} pictures, {kept.get(metric, 'not shown')}"
+        for metric, number in lacking.items()
+        if number
+    ]
+    return f"Baseline not a number: {'; '.join(told)}." if told else ""
+
+
+def ids(table: Table) -> list[str]:
+    """The prompts that were compared; and by which metric fewer."""
+    known = [np.isfinite(table.values[table.baseline, metric.name]) for metric in table.metrics]
+    lines = [f"ids: {_ids(table, np.logical_or.reduce(known).tolist())}"]
+    return lines + [
+        f"ids with a baseline by {metric.title}: {_ids(table, there.tolist())}"
+        for metric, there in zip(table.metrics, known, strict=True)
+        if not there.all()
+    ]
+
+
+def _ids(table: Table, chosen: Sequence[bool]) -> str:
+    return ", ".join(dict.fromkeys(sample.id for sample, there in zip(table.samples, chosen, strict=True) if there))
 
 
 def twins(table: Table) -> str:
     """A warning where arms have the same numbers on every picture: what they change was not in use. Empty without."""
+    if not table.metrics:
+        return ""
     groups: dict[tuple[bytes, ...], list[str]] = {}
     for cost in table.costs:
         groups.setdefault(tuple(table.values[cost.arm, metric.name].tobytes() for metric in table.metrics), []).append(cost.arm)
@@ -113,24 +188,34 @@ def overview(table: Table) -> tuple[list[str], list[list[str]]]:
 
 
 def change(row: Row, metric: Metric) -> str:
-    """ "−1.20 % [−2.0, −0.4] *"."""
-    star = " \\*" if row.p_holm < 0.05 else ""
-    return f"{interval(row.gain, metric.scale, metric.unit)}{star}{' ' + STEERED if row.steered else ''}"
+    """ "−1.20 points [−2.0, −0.4] *". The star needs more wins than losses where the mean is a gain, and more losses where it is none."""
+    agree = (row.wins.estimate - 0.5) * metric.sign * row.gain.estimate > 0
+    star = " \\*" if row.p_holm < 0.05 and agree else ""
+    return f"{interval(row.gain, metric.scale, metric.change_unit)}{star}{' ' + STEERED if row.steered else ''}"
 
 
 def detail(row: Row, metric: Metric) -> list[str]:
-    wins = f"{interval(row.wins, 100, '%', signed=False)} of {row.changed}" if row.changed else "none differs"
+    """Cells under ``DETAIL_HEADS``."""
     return [
         row.arm + (f" {STEERED}" if row.steered else ""),
         f"{number(row.baseline, metric)} → {number(row.mean, metric)}",
-        interval(row.gain, metric.scale, metric.unit),
+        interval(row.gain, metric.scale, metric.change_unit),
         interval(row.ratio, 100, "%") if row.ratio else NONE,
         interval(row.mean_ratio, 100, "%") if row.mean_ratio else NONE,
-        wins,
-        f"{row.p:.2g}",
-        f"{row.p_holm:.2g}",
+        *sign_cells(row),
         *(str(value) for value in (row.n, row.pictures, row.failed, row.nan)),
     ]
+
+
+def duel_row(duel: Duel, metric: Metric) -> list[str]:
+    """Cells under the heads of ours against the other arms."""
+    return [duel.arm, interval(duel.gain, metric.scale, metric.change_unit), *sign_cells(duel)]
+
+
+def sign_cells(row: Row | Duel) -> list[str]:
+    """Wins, and the sign test's p-values."""
+    wins = f"{interval(row.wins, 100, '%', signed=False)} of {row.changed}" if row.changed else "none differs"
+    return [wins, f"{row.p:.2g}", f"{row.p_holm:.2g}"]
 
 
 def cost_row(cost: Cost) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from refine import durable
 from refine.bench import cost, folder, metrics, samples
-from refine.bench.arms import Arm
+from refine.bench.arms import Arm, steering
 from refine.bench.cost import Clock
 from refine.bench.folder import Line, Plan
 from refine.bench.memory import Memory, remembering
@@ -54,8 +54,11 @@ class Ruler:
 
 
 def tables(plan: Plan) -> dict[str, tuple[Metric, ...]]:
-    """The columns of each set."""
-    return {name: metrics.of(name, [one.prompt for one in group], list(plan.base["rewards"])) for name, group in plan.sets.items()}
+    """The columns of each set; what steered none of its arms comes first (a ceiling, which knows the truth, is no rival)."""
+    found = {arm.name: steering(arm.tree, plan.base) for arm in plan.arms}
+    steered = {name: [found[arm.name] for arm in plan.arms_of(name) if "truth" not in found[arm.name]] for name in plan.sets}
+    rewards = list(plan.base["rewards"])
+    return {name: metrics.of(name, [one.prompt for one in group], rewards, steered[name]) for name, group in plan.sets.items()}
 
 
 def prepare(where: Path, plan: Plan, engine: Engine) -> None:
@@ -144,6 +147,7 @@ def refine(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], r
     finals = [record.best.image for record in records]
     rows = metrics.measure(columns, finals, prompts, truths, ruler.judge, ruler.rewards)
     shared = {
+        "curve_of": columns[0].name,
         "seconds": {name: round(clock.seconds[name] / len(batch), 4) for name in sorted(clock.seconds)},
         "calls": {name: round(clock.pictures[name] / len(batch), 4) for name in sorted(clock.pictures)},
     }

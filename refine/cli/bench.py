@@ -20,9 +20,11 @@ examples:
   refine bench --suite mine.yaml --n 32                      your own arms; see refine/bench/stilllife.yaml
   refine bench --prompts prompts.csv --preset sdxl --held-out imagereward
                                                              your prompts; ImageReward steers no arm, so it may judge
-  refine bench --prompts benchmark/ --n 400                  HPDv2's folder; also DrawBench and ImageReward's benchmark-prompts.json;
-                                                             pictures are also written as the set's own tool reads them
-  refine bench --out runs/bench/table --resume               go on where it stopped, or with --n 512: more of the same
+  refine bench --prompts benchmark/ --n 3200                 all of HPDv2's folder; also DrawBench and ImageReward's
+                                                             benchmark-prompts.json; where all prompts have a picture, these
+                                                             are also written as the set's own tool reads them
+  refine bench --out runs/bench/table --resume               go on where it stopped; with --n 512: more of the same
+  refine bench --out runs/bench/table --resume --n clean=64  one set more; a bench may only grow
   refine bench --out runs/bench/table --resume --arm no-gate one arm more, on the same prompts
   accelerate launch --multi_gpu -m refine bench --out DIR    several processes or machines that share DIR; same results
 """

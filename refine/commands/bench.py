@@ -7,6 +7,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from refine.bench.folder import Plan, Request
 from refine.bench.work import Ruler
 from refine.commands.folders import RUNS, fresh
 from refine.engine import Engine
-from refine.errors import InputError, RefineError
+from refine.errors import ConfigError, InputError, RefineError
 from refine.evals.judge import Judge
 from refine.stages import Models
 from refine.trees import Tree
@@ -40,9 +41,11 @@ def execute(args: Namespace) -> None:
             return
         plan = plan_of(asked)
         screen = display.console(sys.stderr)
+        for name in plan.idle if place.first else ():
+            screen.print(f"{name} is left out: no arm but the baseline {plan.baseline} runs on it.")
         load, ruler = workshop(plan)
         prompts = [sample.prompt for sample in next(iter(plan.sets.values()))]
-        shards.agree(place, lambda: work.prepare(args.folder, plan, load(plan.arms[0], prompts)))
+        shards.agree(place, lambda: work.prepare(args.folder, plan, load(Arm("base", "", plan.common), prompts)))
         todo = shards.agree(place, lambda: work.pending(args.folder, plan))
         share = shards.shard(todo, place)
         with runner.enough_memory(plan.base["batch"]):
@@ -61,8 +64,7 @@ def planned(args: Namespace) -> tuple[Request, str]:
         if not args.out:
             raise InputError("Say which bench goes on: --out DIR --resume.")
         out = Path(args.out)
-        before = DEFAULTS | folder.request(out)
-        asked = before | given | {"arm": more(before["arm"], given.get("arm", []))}
+        asked = grown(DEFAULTS | folder.request(out), given)
         plan = plan_of(asked)
         folder.must_match(out, plan)
         folder.keep(out, plan)
@@ -73,18 +75,42 @@ def planned(args: Namespace) -> tuple[Request, str]:
     return asked, str(out)
 
 
+def grown(before: Request, given: Request) -> Request:
+    """The request of a bench that goes on: what it was, and more. Raises ConfigError for another suite or other prompts."""
+    faults = [
+        f"--{name} is {given[name]}, and this bench was begun with {before[name] or 'still life'}. Leave it out, or choose another --out."
+        for name in ("suite", "prompts")
+        if given.get(name, before[name]) != before[name]
+    ]
+    if faults:
+        raise ConfigError(faults)
+    asked = before | given | {"arm": more(before["arm"], given.get("arm", []))}
+    if "n" in given:
+        sets = ("prompts",) if before["prompts"] else arms.read(before["suite"]).sets
+        asked["n"] = samples.more(before["n"], given["n"], sets)
+    return asked
+
+
 def more(before: Sequence[str], given: Sequence[str]) -> list[str]:
     """The arms of a bench that goes on: those it had, and new ones. None named: all of them."""
     return list(dict.fromkeys((*before, *given))) if before else []
 
 
 def plan_of(asked: Request) -> Plan:
-    """The request spelled out and checked: samples, arms, and tables that are not made of steering metrics alone."""
+    """The request spelled out and checked: samples, arms, and tables that are not made of steering metrics alone.
+
+    Sets that no arm runs on beside the baseline are left out. Raises ConfigError, also where none is left.
+    """
     suite = arms.choose(arms.read(asked["suite"]), asked["arm"])
     source = Path(asked["prompts"]) if asked["prompts"] else None
     sets = samples.load(source, suite.sets, asked["n"], asked["seeds"])
     base, made = arms.resolve(suite, asked["preset"], asked["set"], asked["held_out"], list(sets))
     plan = Plan(asked, suite.baseline, suite.ours, suite.draws, base, tuple(made), sets)
+    used = {name: group for name, group in sets.items() if len(plan.arms_of(name)) > 1}
+    if not used:
+        names = ", ".join(name for name in suite.arms if name != suite.baseline)
+        raise ConfigError(f"The chosen arms run on none of the sets {', '.join(sets)}: {names}. Choose another --arm, or other sets (--n).")
+    plan = replace(plan, sets=used, idle=tuple(name for name in sets if name not in used))
     for name, metrics in work.tables(plan).items():
         arms.refuse_self_praise(plan.arms_of(name), base, frozenset(metric.source for metric in metrics), name)
     return plan
