@@ -12,8 +12,8 @@ what it repaired by these measures.
 
 The other rules are control arms of benchmarks:
   reward   the candidate that the rewards like best, if they like it better than the current image (best of n)
-  cleanest the candidate in which least is found, of equals the one of most merit: the rewards' gain in units of their noise, less 3 for
-           each percent of the picture that is to be expected broken, less 6 times what the controller's detector says of the whole, if it
+  cleanest the candidate in which least is found, of equals the one of most merit: the rewards' gain in units of their noise, less 6 for
+           each percent of the picture that is to be expected broken, less 20 times what the controller's detector says of the whole, if it
            has one (how one of several first drawings is chosen)
   off      always the cleanest candidate
   random   any one candidate, with probability ``rate`` per attempt
@@ -36,8 +36,8 @@ from refine.types import Candidate, Image, Mask, Scores, Verdict
 Rule = Literal["better", "reward", "cleanest", "off", "random"]
 ACCEPTED = "better"
 PASSES = (ACCEPTED, "reward-rose", "cleaner", "ungated")
-BROKEN_PERCENT = 3.0  # noises of the rewards that one percent of the picture, expected to be broken, is worth
-BROKEN_AT_ALL = 6.0  # ... that it is worth if the detector is sure of the one picture and rules out the other
+BROKEN_PERCENT = 6.0  # noises of the rewards that one percent of the picture, expected to be broken, is worth
+BROKEN_AT_ALL = 20.0  # ... that it is worth if the detector is sure of the one picture and rules out the other
 WHOLE_FAULT = 3.0  # noises of the rewards that the whole artifact mass is worth where accepted candidates are compared
 REASONS = {
     ACCEPTED: "the fault is gone or much smaller, and nothing else got worse",
@@ -72,7 +72,7 @@ class Gate:
     rule: Rule = "better"
     rate: float = 0.5
     seed: int = 0
-    suspicion: float = 0.02
+    suspicion: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("fall", "rise", "rate", "suspicion"):

@@ -167,7 +167,7 @@ def tree(*overrides: str) -> tuple[Tree, Tree]:
         (["policy=paper-inpaint"], {"controller"}),
         (["policy=paper-regenerate"], {"controller"}),
         (["policy=best-of-n"], {"controller", "reward:hps", "reward:imagereward"}),
-        (["gate.rule=random"], {"controller", "reward:hps", "reward:imagereward"}),  # they choose among three first drawings
+        (["gate.rule=random"], {"controller", "reward:hps", "reward:imagereward"}),  # they choose among first drawings
         (["gate.rule=random", "policy.draws=1"], {"controller"}),
         (["gate.rule='off'"], {"controller", "reward:hps", "reward:imagereward"}),
         (["gate.rule='off'", "policy.strengths=[0.8]", "policy.redraws=1", "policy.draws=1"], {"controller"}),

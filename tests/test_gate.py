@@ -144,7 +144,7 @@ def test_of_equally_clean_drawings_doubt_and_liking_decide() -> None:
         return replace(made, critique=replace(made.critique, doubt=pixels))
 
     gate, one_percent = Gate(rule="cleanest"), candidate().image.width * candidate().image.height / 100
-    for option, kept in ((doubted(0, 1.1), 0), (doubted(0, 0.9), None), (doubted(one_percent, 3.9), None), (doubted(one_percent, 4.1), 0)):
+    for option, kept in ((doubted(0, 1.1), 0), (doubted(0, 0.9), None), (doubted(one_percent, 6.9), None), (doubted(one_percent, 7.1), 0)):
         assert gate.choose(doubted(0, 1.0), doubted(0, 1.0), [option], None)[1] == kept
 
 
@@ -154,7 +154,7 @@ def test_of_equally_clean_drawings_the_detector_has_a_say() -> None:
         return replace(made, critique=replace(made.critique, fake_probability=probability))
 
     gate, plain = Gate(rule="cleanest"), suspected(0.2, 1.0)
-    for option, kept in ((suspected(0.1, 0.5), 0), (suspected(0.3, 1.5), None), (suspected(0.3, 1.7), 0)):
+    for option, kept in ((suspected(0.1, 0.5), 0), (suspected(0.3, 2.9), None), (suspected(0.3, 3.1), 0)):
         assert gate.choose(plain, plain, [option], None)[1] == kept
     assert gate.choose(suspected(None, 1.0), suspected(None, 1.0), [suspected(None, 1.1)], None)[1] == 0  # a controller without one
 
