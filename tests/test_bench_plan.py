@@ -258,6 +258,18 @@ def test_more_arms_and_more_seeds_are_welcome(begun: Path) -> None:
         go_on(begun, "--seeds", "1")
 
 
+def test_more_seeds_change_no_batch_and_more_prompts_none_that_was_full(tmp_path: Path) -> None:
+    out = planned(tmp_path, {"n": "prompts=3", "arm": ["ours"], "set": ["batch=2"]})
+
+    def cut(*more: str) -> list[list[str]]:
+        return [[sample.key for sample in batch] for batch in work.cut(go_on(out, *more), "prompts")]
+
+    full, rest = before = cut()
+    assert (len(full), len(rest)) == (2, 1)
+    assert cut("--seeds", "2") == [*before, *([key.replace("-0", "-1") for key in batch] for batch in before)]
+    assert cut("--n", "5")[0] == full
+
+
 def test_an_arm_brings_the_set_that_had_none(tmp_path: Path) -> None:
     out = planned(tmp_path, {"arm": ["oracle-mask"]})
     assert sizes(go_on(out, "--arm", "ours")) == {"prompts": 2, "damaged": 2, "clean": 2}

@@ -1,11 +1,13 @@
 """The arms, batch by batch. All arms do one batch before any does the next, so that a bench stopped halfway is paired all the same.
 
 Batches are cut from the whole list and computed whole, whoever computes them: one process, several, or a resumed one get the same bytes.
+Each holds one seed of its prompts, so that more seeds change none of them, and more prompts none that was full.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -80,10 +82,16 @@ def pending(where: Path, plan: Plan) -> list[tuple[str, int]]:
     finished = {arm.name: folder.ledger(where, arm.name).keys() for arm in plan.arms}
     return [
         (name, number)
-        for name, group in plan.sets.items()
-        for number, batch in enumerate(batches(group, plan.base["batch"]))
+        for name in plan.sets
+        for number, batch in enumerate(cut(plan, name))
         if any((name, sample.key) not in finished[arm.name] for arm in plan.arms_of(name) for sample in batch)
     ]
+
+
+def cut(plan: Plan, name: str) -> list[Sequence[Sample]]:
+    """The batches of a set."""
+    seeds = itertools.groupby(sorted(plan.sets[name], key=lambda sample: sample.copy), key=lambda sample: sample.copy)
+    return [batch for _, group in seeds for batch in batches(list(group), plan.base["batch"])]
 
 
 def execute(where: Path, plan: Plan, todo: Sequence[tuple[str, int]], load: Load, ruler: Ruler, rank: int, say: Say) -> None:
@@ -95,7 +103,7 @@ def execute(where: Path, plan: Plan, todo: Sequence[tuple[str, int]], load: Load
     memory = Memory()
     for done, (name, number) in enumerate(todo, 1):
         memory.forget()
-        batch = plan.sets[name][number * plan.base["batch"] :][: plan.base["batch"]]
+        batch = cut(plan, name)[number]
         for arm in plan.arms_of(name):
             missing = [sample for sample in batch if (name, sample.key) not in finished[arm.name]]
             if not missing:
