@@ -35,6 +35,12 @@ def append(path: Path, lines: Iterable[str]) -> None:
             raise
 
 
+def lines(path: Path) -> list[str]:
+    """The lines that ``append`` wrote, none where there is no file. Only a line feed ends one: JSON may hold other separators."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return [line for line in text.split("\n") if line]
+
+
 def sync_tree(folder: Path) -> None:
     """Make all files of a folder, and their names, survive a power cut."""
     for path in [*folder.rglob("*"), folder]:

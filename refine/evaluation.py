@@ -101,8 +101,7 @@ def ledger(folder: Path) -> Ledger:
     """Every finished line; the last one of a picture counts, one that a crash cut short does not."""
     rows: dict[Key, Row] = {}
     faults: dict[Key, Fault] = {}
-    path = folder / LINES
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+    for text in durable.lines(folder / LINES):
         try:
             line = json.loads(text)
             key = (line["condition"], line["id"])

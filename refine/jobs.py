@@ -114,4 +114,4 @@ def dump(jobs: Sequence[Job]) -> str:
 
 def parse(text: str) -> list[Job]:
     """What ``dump`` wrote."""
-    return [Job(**json.loads(line)) for line in text.splitlines() if line.strip()]
+    return [Job(**json.loads(line)) for line in text.split("\n") if line]

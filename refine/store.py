@@ -122,8 +122,8 @@ def ledger(folder: Path) -> list[Line]:
 
 
 def _lines(paths: Sequence[Path]) -> Iterator[Line]:
-    """The whole lines of append-only files, those that there are."""
-    for text in (line for path in paths if path.exists() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()):
+    """The whole lines of append-only files, of those that there are."""
+    for text in (line for path in paths for line in durable.lines(path)):
         try:
             line = json.loads(text)
         except ValueError:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from refine import cli, durable, embedded, evaluation
+from refine.evals.controller import Row
 from refine.evals.datasets import stilllife
 from refine.evals.datasets.items import Item
 from refine.stilllife.damage import Sample, damage
@@ -261,6 +262,13 @@ def test_lines_that_were_cut_short_are_closed_first(elsewhere: Path) -> None:
     assert path.read_text().splitlines() == ["a", "b", "torn", "c"]
     durable.replace(path, "new\n")
     assert path.read_text() == "new\n" and [one.name for one in elsewhere.iterdir()] == ["lines.jsonl"]
+
+
+def test_an_answer_with_a_line_separator_is_not_lost(elsewhere: Path) -> None:
+    numbers = {"width": 4, "height": 4, "regions": 0, "predicted": 0, "both": None, "true": None, "clean": True, "fake": None}
+    row = Row("a", "none", **numbers, fake_probability=None, answer="two\u2028lines\x85", reference="", rouge_l=None, rouge_l_faults=None)  # type: ignore[arg-type]
+    durable.append(elsewhere / evaluation.LINES, [json.dumps(row.to_json(), ensure_ascii=False)])
+    assert evaluation.ledger(elsewhere).rows == {("none", "a"): row}
 
 
 def test_the_miniature_legion_measures_as_in_its_own_table() -> None:

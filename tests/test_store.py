@@ -197,6 +197,17 @@ def test_a_run_is_reopened_as_it_was_made(run: store.Run) -> None:
     assert (again, jobs_again) == (run, work())
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0c", "\r\n"])  # a line ends there for str.splitlines
+def test_a_name_with_a_line_separator_is_one_line(odd: str, tmp_path: Path) -> None:
+    job = replace(work(1)[0], id=f"a{odd}b")
+    made = store.create(tmp_path / "run", CONFIG, [], [job])
+    store.save(made, job, story())
+    store.fail(made, replace(job, seed=9), ValueError(f"no{odd}good"))
+    assert store.reopen(made.folder)[1] == [job]
+    assert [line["id"] for line in store.ledger(made.folder)] == [job.id]
+    assert store.failed(made.folder)[0]["error"] == f"ValueError: no{odd}good"
+
+
 def test_another_configuration_is_refused_with_the_difference(run: store.Run) -> None:
     store.must_match(run, CONFIG)
     with pytest.raises(ConfigError, match=r"gate\.fall: 0\.3 → 0\.5"):

@@ -114,8 +114,7 @@ def must_match(folder: Path, plan: Plan) -> None:
 def _lost(folder: Path, plan: Plan) -> list[str]:
     """A fault for each set that has fewer samples than the folder, and for each sample that is another under the same key."""
     now = {(sample.set, sample.key): asdict(sample) for group in plan.sets.values() for sample in group}
-    texts = (folder / SAMPLES).read_text(encoding="utf-8").splitlines()
-    had = {(one["set"], f"{one['id']}-{one['copy']}"): one for one in map(json.loads, texts)}
+    had = {(one["set"], f"{one['id']}-{one['copy']}"): one for one in map(json.loads, durable.lines(folder / SAMPLES))}
     faults = []
     for name in dict.fromkeys(name for name, _ in had):
         keys = [key for group, key in had if group == name]
@@ -130,7 +129,7 @@ def ledger(folder: Path, arm: str) -> dict[tuple[str, str], Line]:
     """(set, key) → line of every finished or failed sample of an arm. A line cut short by a crash does not count."""
     lines: dict[tuple[str, str], Line] = {}
     for path in sorted((folder / ARMS / arm).glob("ledger*.jsonl")):
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for text in durable.lines(path):
             try:
                 line = json.loads(text)
                 lines[line["set"], line["key"]] = line
