@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
+from math import isfinite
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
@@ -75,7 +76,7 @@ def check(tree: Tree) -> Config:
 
 def resolve(tree: Tree, faults: list[str]) -> Tree:
     """Every node checked against its schema and filled with its defaults; what is wrong goes to ``faults``."""
-    faults.extend(unknown("key", key, KEYS) for key in tree if key not in KEYS)
+    faults.extend(unknown("key", str(key), KEYS) for key in tree if key not in KEYS)
     top = {key: _value(key, tree.get(key, default), hint, {}, faults) for key, (hint, default) in TOP.items()}
     full: Tree = {role: _plugin(role, role, _node(role, tree, faults), top, faults) for role in ROLES}
     rewards = tree.get("rewards", {})
@@ -193,7 +194,16 @@ def _value(path: str, value: Any, hint: Any, top: Tree, faults: list[str]) -> An
     except CheckpointError as error:
         faults.append(f"{path}: {error}")
         return value
-    return typed["value"]  # type: ignore[index,call-overload]
+    made = typed["value"]  # type: ignore[index,call-overload]
+    if not _finite(made):
+        faults.append(f"{path} is {value}; it must be finite, as a record holds no other numbers.")
+    return made
+
+
+def _finite(value: Any) -> bool:
+    """False where a number in a plain value is infinite or not a number."""
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return all(map(_finite, inside)) and not (isinstance(value, float) and not isfinite(value))
 
 
 def arguments(make: Callable[..., Any], node: Tree) -> Tree:

@@ -28,7 +28,7 @@ from refine.evals.datasets.items import Dataset, Entry, Fault, Item
 from refine.evals.perturb import Perturbation
 from refine.evals.sentences import Encoder, similarities
 from refine.store import writing
-from refine.trees import Tree, differences, dump, parse
+from refine.trees import Tree, differences, dump, load
 from refine.types import Controller, Image
 from refine.versions import versions
 
@@ -91,7 +91,7 @@ def must_match(folder: Path, fixed: Tree) -> None:
 
 def _head(folder: Path) -> Tree:
     try:
-        head = parse((folder / HEAD).read_text(encoding="utf-8"), str(folder / HEAD))
+        head = load((folder / HEAD).read_text(encoding="utf-8"), str(folder / HEAD))
         return {"asked": head["asked"], "settings": head["settings"]}
     except (OSError, KeyError) as error:
         raise InputError(f"{folder} is not the folder of an evaluation ({HEAD} cannot be read: {error}).") from error

@@ -133,6 +133,8 @@ def find(kind: str, name: str) -> Callable[..., Any]:
 
 def _import(kind: str, name: str, module: str) -> Any:
     try:
+        if not all(part.isidentifier() for part in module.split(".")):  # such as the path of a file
+            raise ModuleNotFoundError(name=module)
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import floor
+from math import floor, inf
 from typing import Literal, get_args
 
 from refine import regions
@@ -35,8 +35,8 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("rounds", "evaluations", "seconds"):
             value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"budget.{name} is {value}; it must be 0 or more.")
+            if value is not None and not 0 <= value < inf:
+                raise ValueError(f"budget.{name} is {value}; it must be 0 or more, and finite: without a limit it is None.")
 
     def purse(self, spent: int, elapsed: float, total: int, waiting: int) -> int | None:
         """Denoiser evaluations that one image may still spend; None is no limit.

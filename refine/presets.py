@@ -52,7 +52,10 @@ def read(name: str, above: tuple[str, ...] = ()) -> Tree:
         raise ConfigError(f"Preset {name} stands on itself: {' → '.join((*above, name))}.")
     tree = parse(text(name), f"Preset {name}")
     bases = tree.pop("base", [])
-    return merge([*(read(base, (*above, name)) for base in ([bases] if isinstance(bases, str) else bases)), tree])
+    named = [bases] if isinstance(bases, str) else bases
+    if not isinstance(named, list) or not all(isinstance(base, str) for base in named):
+        raise ConfigError(f"Preset {name}: base is {bases!r}; it must be a preset's name or a list of names.")
+    return merge([*(read(base, (*above, name)) for base in named), tree])
 
 
 def describe(name: str) -> Preset:

@@ -29,7 +29,7 @@ from refine.errors import ConfigError, InputError, OutputError
 from refine.images import Picture
 from refine.jobs import Job
 from refine.overlay import overlay
-from refine.trees import Tree, differences, dump, parse
+from refine.trees import Tree, differences, dump, load
 from refine.types import Candidate, Critique, Record, Redraw
 from refine.versions import versions
 
@@ -89,7 +89,7 @@ def unused(folder: Path) -> bool:
 def reopen(folder: Path) -> tuple[Run, list[Job]]:
     """An existing run and what it had to do. Raises InputError where the folder is none."""
     try:
-        head = parse((folder / RUN).read_text(encoding="utf-8"), str(folder / RUN))
+        head = load((folder / RUN).read_text(encoding="utf-8"), str(folder / RUN))
         work = jobs.parse((folder / JOBS).read_text(encoding="utf-8"))
         return Run(folder, head["config"], tuple(head["presets"])), work
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -21,6 +21,8 @@ def parse(text: str, name: str) -> Tree:
         node = OmegaConf.create(text or "{}")
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
+    except AssertionError:  # OmegaConf's answer to a single number
+        node = None
     if not isinstance(node, DictConfig):
         raise ConfigError(f"{name} must be a mapping of keys to values.")
     return plain(node)
@@ -41,6 +43,17 @@ def dump(tree: Mapping[str, Any]) -> str:
     """A tree as YAML text."""
     text: str = yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True)
     return text
+
+
+def load(text: str, name: str) -> Tree:
+    """What ``dump`` wrote, value for value; unlike ``parse``, which reads what people write, it follows no references."""
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{name} must be a mapping of keys to values.")
+    return tree
 
 
 def plain(node: DictConfig) -> Tree:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from refine import config, embedded, plugins, presets, runner
+from refine import config, embedded, plugins, presets, runner, trees
 from refine.errors import ConfigError, MissingDependency, RefineError, UnknownName
 from refine.gate import Gate
 from refine.policy import Policy
@@ -105,6 +107,10 @@ def test_presets_can_be_files(tmp_path: Path) -> None:
         ("- 1", "must be a mapping"),
         ("base: own.yaml", "stands on itself"),
         ("batch: ${nowhere}", "cannot be followed"),
+        ("3", "must be a mapping"),
+        ("base:", "base is None; it must be a preset's name or a list of names"),
+        ("base: [3]", r"base is \[3\]"),
+        ("1: x", "Unknown key '1'"),
     ],
 )
 def test_broken_preset_files(text: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +128,21 @@ def test_a_missing_preset_file_is_named() -> None:
 @pytest.mark.parametrize("override", ["controller=[1]", "rewards=3", "gate=1", "rewards.likeness=[1]"])
 def test_a_node_of_the_wrong_shape(override: str) -> None:
     assert "it must be a" in faults_of(override)[0]
+
+
+@pytest.mark.parametrize("key", ["gate.noise.likeness", "budget.seconds", "policy.redraw_area"])
+@pytest.mark.parametrize("value", [".inf", ".nan"])
+def test_a_number_that_no_record_holds_is_a_fault(key: str, value: str) -> None:
+    assert "it must be finite" in faults_of(f"{key}={value}")[0]
+
+
+WORDS = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")))
+ODD = st.from_regex(r"[0-9]{1,3}e[0-9]{1,2}|\$\{[a-z]+\}", fullmatch=True)  # a number, a reference to those who read what people write
+
+
+@given(st.dictionaries(WORDS, st.one_of(WORDS, ODD, st.floats(), st.integers(), st.booleans(), st.none())))
+def test_a_tree_reads_back_as_it_was_dumped(tree: dict[str, object]) -> None:
+    assert repr(trees.load(trees.dump(tree), "it")) == repr(tree)
 
 
 def test_a_plugin_spelled_out_has_its_signature_as_schema() -> None:
@@ -153,6 +174,8 @@ def test_embedded_weights_that_do_not_exist_are_a_fault() -> None:
         ("refine.no:Class", "there is no module 'refine.no'"),
         ("refine.stilllife.oracle:Painted", "Did you mean 'Painter'?"),
         ("refine.gate:ACCEPTED", "which cannot be called"),
+        ("./mine.py:Class", "there is no module './mine.py'"),
+        (":Class", "there is no module ''"),
     ],
 )
 def test_a_plugin_that_cannot_be_found(use: str, fault: str) -> None:

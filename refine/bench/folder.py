@@ -24,7 +24,7 @@ from refine.bench.arms import Arm
 from refine.bench.samples import Sample
 from refine.errors import ConfigError, InputError, OutputError
 from refine.store import writing
-from refine.trees import Tree, differences, dump, parse
+from refine.trees import Tree, differences, dump, load
 from refine.types import Image
 from refine.versions import versions
 
@@ -90,7 +90,7 @@ def keep(folder: Path, plan: Plan) -> None:
 def request(folder: Path) -> Request:
     """What a bench was asked for. Raises InputError where the folder is none."""
     try:
-        asked: Request = parse((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))["request"]
+        asked: Request = load((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))["request"]
     except (OSError, KeyError) as error:
         raise InputError(f"{folder} is not the folder of a bench ({BENCH} cannot be read: {error}).") from error
     return asked
@@ -101,7 +101,7 @@ def must_match(folder: Path, plan: Plan) -> None:
     if faults := _lost(folder, plan):
         advice = "Ask for what it has and more (--n, --seeds), put an edited prompt file back, or choose another --out."
         raise ConfigError([*faults[:20], f"A bench may only grow. {advice}"])
-    old = {"ours": plan.ours} | parse((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))["plan"]
+    old = {"ours": plan.ours} | load((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))["plan"]
     new = plan.tree["arms"]
     faults = [f"{folder}: the arm {name} is not in the suite any more" for name in old["arms"] if name not in new]
     both = [{name: arms[name] for name in old["arms"] if name in new} for arms in (old["arms"], new)]
