@@ -53,9 +53,9 @@ def read(path: Path) -> Picture:
         raise InputError(f"{path} is not an image that Pillow can read. Save it as PNG or JPEG.") from error
     except PIL.Image.DecompressionBombError as error:
         raise InputError(f"{path} is too large: {error} The limit is {MAX_PIXELS / 1e6:.0f} megapixels; resize it first.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # a decoder raises whatever it stumbles over: RuntimeError, TypeError, struct.error, ...
         raise InputError(f"{path} cannot be decoded ({error}): it is truncated or damaged. Get it again or save it anew.") from error
 
 
@@ -65,8 +65,9 @@ def take(image: Image, name: str, sha256: str = "") -> Picture:
     notes = [f"animated: frame 1 of {frames} is used"] if (frames := getattr(image, "n_frames", 1)) > 1 else []
     image.load()
     icc = image.info.get("icc_profile") if image.mode in {"RGB", "RGBA"} else None
-    texts, xmp = _texts(image), _xmp(image)
+    texts = _texts(image)
     upright = _upright(image, notes)
+    xmp = _xmp(upright)  # which names no orientation any more
     exif = upright.getexif().tobytes() if len(upright.getexif()) else b""
     rgb, alpha = _separate(name, upright, notes)
     return Picture(rgb, alpha, icc, tuple(notes), sha256, texts, exif, xmp)
@@ -86,10 +87,11 @@ def _texts(image: Image) -> dict[str, str]:
 
 
 def _comment(code: bytes) -> str:
-    """An EXIF user comment: eight bytes that name its encoding, then the text. Big or little endian is not said: zeros tell."""
+    """An EXIF user comment: eight bytes that name its encoding, then the text. Big or little endian is not said: what is ASCII in it tells,
+    by the zeros; without any it is big endian, as AUTOMATIC1111 writes it."""
     head, body = code[:8], code[8:]
     if head.rstrip(b"\0") == b"UNICODE":
-        return body.decode("utf-16-be" if body[:1] == b"\0" else "utf-16-le", errors="replace").strip("\0 ")
+        return body.decode("utf-16-be" if body[::2].count(0) >= body[1::2].count(0) else "utf-16-le", errors="replace").strip("\0 ")
     return body.decode("utf-8", errors="replace").strip("\0 ") if head.rstrip(b"\0") in (b"ASCII", b"") else ""
 
 
@@ -195,7 +197,8 @@ def from_mask(mask: Mask) -> Image:
 
 
 def files(paths: Iterable[Path]) -> list[Path]:
-    """Image files: each path itself, or the images in a folder, in the order of their names. Raises InputError where there is none."""
+    """Image files: each path itself, or the images in a folder, in the order of their names. Raises InputError where there is none, or one
+    with a name that no file of ours could hold."""
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
@@ -205,14 +208,21 @@ def files(paths: Iterable[Path]) -> list[Path]:
         if not inside:
             raise InputError(f"{path} holds no image. Known endings: {' '.join(sorted(SUFFIXES))}.")
         found += inside
+    if odd := [path for path in found if not is_utf8(str(path))]:
+        raise InputError(f"{str(odd[0])!a}: the name of the file is not UTF-8. Rename it.")
     return found
+
+
+def is_utf8(text: str) -> bool:
+    """False for a text with halves of characters, which Python reads where bytes are in another encoding."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def sidecar(path: Path) -> str | None:
     """The prompt in a text file beside the image (``cat.png`` → ``cat.txt``); None where there is none."""
     note = path.with_suffix(".txt")
     try:
-        return " ".join(note.read_text(encoding="utf-8").split()) if note.is_file() else None
+        return " ".join(note.read_text(encoding="utf-8-sig").split()) if note.is_file() else None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the prompt in {note}: {error}. It must be UTF-8 text.") from error
 
@@ -224,7 +234,7 @@ def embedded(path: Path) -> str | None:
             _check_size(str(path), opened)
             opened.load()  # texts may stand behind the pixels
             return metadata.prompt_in(_texts(opened))
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError, PIL.Image.DecompressionBombError):
+    except Exception:
         return None  # what is wrong with the file is said by ``read``
 
 

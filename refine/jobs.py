@@ -41,13 +41,17 @@ def plan(prompts: Sequence[Prompt], files: Sequence[Path], seed: int) -> list[Jo
     """
     if empty := [prompt.where for prompt in prompts if not prompt.text.strip()]:
         raise InputError(f"The prompt is empty ({', '.join(empty)}). Write what the image should show.")
-    faults: list[str] = []
+    faults = [f"{prompt.text!a}: the prompt is not UTF-8 text. Write it in UTF-8." for prompt in prompts if not _is_utf8(prompt)]
     work = _refined(prompts, files, seed, faults) if files else [_drawn(index, prompt, seed) for index, prompt in enumerate(prompts)]
     faults += _twins(work)
     faults += [f"{job.id}: seed {job.seed} is not in 0 to 2**63 - 1." for job in work if not 0 <= job.seed < 2**63]
     if faults:
         raise InputError(faults[0] if len(faults) == 1 else "\n  - ".join([f"{len(faults)} inputs cannot be used:", *faults]))
     return work
+
+
+def _is_utf8(prompt: Prompt) -> bool:
+    return images.is_utf8(prompt.text) and images.is_utf8(prompt.id or "")
 
 
 def _drawn(index: int, prompt: Prompt, seed: int) -> Job:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+from PIL import features
 
 from refine import images
 from refine.errors import InputError
@@ -93,6 +98,33 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert any("upright" in note for note in picture.notes)
 
 
+def test_an_image_that_was_turned_upright_is_not_turned_again(tmp_path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    rdf, tiff = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://ns.adobe.com/tiff/1.0/"
+    words = 'tiff:Orientation="6" tiff:Make="X"'
+    said = f'<rdf:RDF xmlns:rdf="{rdf}" xmlns:tiff="{tiff}"><rdf:Description {words}/></rdf:RDF>'
+    picture = images.read(saved(gradient(), tmp_path / "a.jpg", exif=exif.tobytes(), xmp=said.encode()))
+    images.write(picture.image, tmp_path / "b.png", picture)
+    again = images.read(tmp_path / "b.png")
+    assert np.array_equal(again.image, picture.image)
+    assert "tiff:Make" in str(again.xmp)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif", "webp", *(["avif"] if features.check("avif") else [])])
+def test_no_damaged_byte_is_a_traceback(suffix: str, tmp_path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112], exif[0x011A], exif[0x010E] = 6, 1.5, "words"
+    whole = saved(gradient(), tmp_path / f"a.{suffix}", exif=exif).read_bytes()
+    for place in range(min(len(whole), 300)):
+        path = tmp_path / f"b.{suffix}"
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with contextlib.suppress(InputError), warnings.catch_warnings(action="ignore"):
+            images.read(path)
+        with warnings.catch_warnings(action="ignore"):
+            images.embedded(path)
+
+
 def test_sixteen_bit_keeps_its_brightness(tmp_path: Path) -> None:
     levels = np.linspace(0, 65535, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint16)
     picture = images.read(saved(PIL.Image.fromarray(levels), tmp_path / "a.png"))
@@ -167,7 +199,15 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
         images.files([tmp_path])
 
 
-def test_a_prompt_beside_an_image_is_found(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a cat\n on a sofa ")
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="its file names are UTF-8 or UTF-16 always")
+def test_a_file_name_of_another_encoding_is_refused(tmp_path: Path) -> None:
+    saved(gradient(), tmp_path / os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(InputError, match=r"caf.udce9\.png': the name of the file is not UTF-8\. Rename it"):
+        images.files([tmp_path])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_prompt_beside_an_image_is_found(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a cat\n on a sofa ", encoding=encoding)
     assert images.prompt_of(tmp_path / "a.png") == "a cat on a sofa"
     assert images.prompt_of(tmp_path / "b.png") is None

@@ -138,11 +138,12 @@ def test_an_image_that_is_left_as_it_was_gets_no_mark_and_loses_none() -> None:
 
 
 @pytest.mark.parametrize("order", ["big", "little"])
-def test_the_user_comment_of_a_jpeg_is_read(order: str) -> None:
+@pytest.mark.parametrize("first", ["", "\u201c", "\u732b"])
+def test_the_user_comment_of_a_jpeg_is_read(order: str, first: str) -> None:
     exif = PIL.Image.Exif()
-    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + A1111.encode("utf-16-be" if order == "big" else "utf-16-le")
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + (first + A1111).encode("utf-16-be" if order == "big" else "utf-16-le")
     damaged().save("a.jpg", exif=exif.tobytes())
-    assert images.prompt_of(Path("a.jpg")) == PROMPT
+    assert images.prompt_of(Path("a.jpg")) == first + PROMPT
 
 
 def test_a_text_beside_the_file_comes_before_the_file_s_own(tmp_path: Path) -> None:

@@ -77,6 +77,12 @@ def test_an_empty_prompt_is_refused() -> None:
         jobs.plan([Prompt(" ", where="prompt 1")], [], 0)
 
 
+@pytest.mark.parametrize("prompt", [Prompt("caf\udce9"), Prompt("a cat", id="\ud83d")])
+def test_a_prompt_that_no_file_could_hold_is_refused(prompt: Prompt) -> None:
+    with pytest.raises(InputError, match=r"not UTF-8 text\. Write it in UTF-8"):
+        jobs.plan([prompt], [], 0)
+
+
 def test_identical_jobs_and_bad_seeds_are_refused() -> None:
     with pytest.raises(InputError, match="same prompt, seed and image as x"):
         jobs.plan([Prompt("a", "x", 1), Prompt("a", "y", 1)], [], 0)
