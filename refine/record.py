@@ -144,10 +144,10 @@ def critique_json(critique: Critique) -> Json:
     return {
         "size": list(critique.size),
         "summary": critique.summary,
-        "fake_probability": critique.fake_probability,
+        "fake_probability": None if critique.fake_probability is None else number(critique.fake_probability),
         "area": critique.area,
-        "mass": critique.mass,
-        "doubt": critique.doubt,
+        "mass": number(critique.mass),
+        "doubt": number(critique.doubt),
         "regions": [region_json(region) for region in critique.regions],
     }
 
@@ -157,7 +157,7 @@ def region_json(region: Region) -> Json:
         "phrase": region.phrase,
         "explanation": region.explanation,
         "category": region.category,
-        "score": float(region.score),
+        "score": number(region.score),
         "area": float(region.mask.mean()),
         "box": list(box_of(region.mask)) if region.mask.any() else None,
         "mask": rle(region.mask),
@@ -165,8 +165,13 @@ def region_json(region: Region) -> Json:
 
 
 def numbers(values: Mapping[str, float]) -> dict[str, float | None]:
-    """Plain floats; None for what JSON cannot hold (NaN, infinities)."""
-    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+    """Plain floats; None for what JSON cannot hold."""
+    return {name: number(value) for name, value in values.items()}
+
+
+def number(value: float) -> float | None:
+    """A plain float; None for what JSON cannot hold (NaN, infinities)."""
+    return float(value) if math.isfinite(value) else None
 
 
 def dumps(data: Json) -> str:
@@ -235,15 +240,19 @@ def _candidate(data: Json, folder: Path) -> Candidate:
 
 def _critique(data: Json) -> Critique:
     regions = tuple(_region(one) for one in data["regions"])
-    return Critique(tuple(data["size"]), regions, data["summary"], data["fake_probability"], data.get("doubt", 0.0))
+    return Critique(tuple(data["size"]), regions, data["summary"], data["fake_probability"], _number(data.get("doubt", 0.0)))
 
 
 def _region(data: Json) -> Region:
-    return Region(unrle(data["mask"]), data["phrase"], data["explanation"], data["category"], data["score"])
+    return Region(unrle(data["mask"]), data["phrase"], data["explanation"], data["category"], _number(data["score"]))
 
 
 def _scores(data: Mapping[str, float | None]) -> Scores:
-    return {name: math.nan if value is None else value for name, value in data.items()}
+    return {name: _number(value) for name, value in data.items()}
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _image(path: Path) -> Image:

@@ -197,6 +197,17 @@ def test_a_run_is_reopened_as_it_was_made(run: store.Run) -> None:
     assert (again, jobs_again) == (run, work())
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, np.float32("nan"), np.float32(0.5), np.float64(0.5)])
+def test_whatever_number_a_controller_says_can_be_written(value: float, run: store.Run) -> None:
+    told = Critique(SIZE, (Region(square(), "a fault", score=value),), "summary", value, value)
+    first = replace(candidate(0, 0), critique=told)
+    line = store.save(run, work()[0], Record("a prompt", 0, first, first, (), "clean"))
+    again = record.read_record(store.item_folder(run.folder, line["key"])).first.critique
+    read = again.regions[0].score, again.doubt, again.fake_probability
+    assert np.array_equal(read[:2], [value, value] if np.isfinite(value) else [math.nan] * 2, equal_nan=True)
+    assert read[2] == (value if np.isfinite(value) else None)
+
+
 @pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0c", "\r\n"])  # a line ends there for str.splitlines
 def test_a_name_with_a_line_separator_is_one_line(odd: str, tmp_path: Path) -> None:
     job = replace(work(1)[0], id=f"a{odd}b")
