@@ -70,8 +70,9 @@ def planned(args: Namespace) -> tuple[Request, str]:
         folder.keep(out, plan)
         return asked, str(out)
     asked = DEFAULTS | given
+    plan = plan_of(asked)
     out = Path(args.out) if args.out else fresh(RUNS / "bench")
-    folder.create(out, plan_of(asked))
+    folder.create(out, plan)
     return asked, str(out)
 
 

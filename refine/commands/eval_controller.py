@@ -26,12 +26,13 @@ DEFAULTS: Tree = {
 def execute(args: Namespace) -> None:
     """Everything that can be wrong with the request is checked before the folder is made and before weights load."""
     runner.check_torchvision()
-    asked, out = requested(args)
+    asked = requested(args)
     config = configuration.load(asked["preset"], asked["set"])
     conditions = (None, *(parse(text) for text in dict.fromkeys(asked["perturb"])))
     dataset = open_dataset(asked["dataset"], Path(asked["root"]) if asked["root"] else None, asked["split"], asked["n"])
     work = Work(dataset.entries[: asked["limit"]], conditions, config.tree["batch"])
     fixed = evaluation.settings(dataset, config.tree["controller"], asked["encoder"])
+    out = Path(args.out) if args.out else fresh(RUNS / "eval")
     if args.resume:
         evaluation.must_match(out, fixed)
     else:
@@ -61,15 +62,14 @@ def described(node: Tree) -> str:
     return f"{node['use']} ({given})" if given else str(node["use"])
 
 
-def requested(args: Namespace) -> tuple[Tree, Path]:
-    """What to do and where; a resumed evaluation takes from its folder what the command line leaves out."""
+def requested(args: Namespace) -> Tree:
+    """What to do; a resumed evaluation takes from its folder what the command line leaves out."""
     given = {name: value for name in DEFAULTS if (value := getattr(args, name)) not in (None, [])}
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit is {args.limit}; it must be at least 1.")
     if args.resume and not args.out:
         raise InputError("Say which evaluation goes on: --out DIR --resume.")
-    out = Path(args.out) if args.out else fresh(RUNS / "eval")
-    asked = DEFAULTS | (evaluation.asked_for(out) if args.resume else {}) | given
+    asked = DEFAULTS | (evaluation.asked_for(Path(args.out)) if args.resume else {}) | given
     if asked["dataset"] is None:
         raise InputError("Say which set: --dataset NAME, for example --dataset stilllife, which needs no download.")
-    return asked, out
+    return asked

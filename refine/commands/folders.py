@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime
 from pathlib import Path
 
@@ -12,10 +13,20 @@ RUNS = Path("runs")
 
 
 def fresh(folder: Path) -> Path:
-    """A new name below ``folder``: date and time, and a number where that is taken."""
+    """A new, empty folder below ``folder``, which no other process gets: date and time, and a number where that is taken."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    names = [stamp, *(f"{stamp}-{count}" for count in range(2, 100))]
-    return next(path for name in names if not (path := folder / name).exists())
+    names = itertools.chain([stamp], (f"{stamp}-{count}" for count in itertools.count(2)))
+    with store.writing(folder):
+        return next(path for name in names if claimed(path := folder / name))
+
+
+def claimed(folder: Path) -> bool:
+    """Make a folder; False where it exists already."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def newest(folder: Path) -> Path:

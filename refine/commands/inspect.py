@@ -20,17 +20,18 @@ def execute(args: Namespace) -> None:
     files = images.files(map(Path, args.image))
     for file in files:
         images.read(file)
-    out = Path(args.out) if args.out else fresh(RUNS / "inspect")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists already. Choose another --out.")
+    asked = Path(args.out) if args.out else None
+    if asked and asked.exists() and (not asked.is_dir() or any(asked.iterdir())):
+        raise OutputError(f"{asked} exists already. Choose another --out.")
     controller = runner.load_controller(config)
+    out = asked or fresh(RUNS / "inspect")
     screen = display.console()
     for number, file in enumerate(files):
         picture = images.read(file)
         critique = controller.inspect([picture.image])[0]
         write_inspection(out / f"{number:03d}-{file.stem}", file, picture, critique)
         screen.print(display.safe(display.critique_text(file.name, critique)))
-    screen.print(f"masks, overlays and JSON: {out}")
+    screen.print(f"masks, overlays and JSON: {out}", soft_wrap=True)
 
 
 def write_inspection(folder: Path, file: Path, picture: images.Picture, critique: Critique) -> None:
