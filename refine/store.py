@@ -1,6 +1,6 @@
 """The folder of a run. Whatever stops a run, every finished image is whole and a resumed run skips it.
 
-run.yaml       resolved configuration, presets, versions
+run.yaml       resolved configuration, presets, seed of the first image, versions
 jobs.jsonl     what the run has to do
 ledger.jsonl   append-only: one line per finished image, written last, after the fsynced rename of the item's folder
                (several processes: ledger.<rank>.jsonl each, folded into this one at the end)
@@ -40,12 +40,13 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run folder and the configuration it was made with. ``rank``: which of several processes writes."""
+    """A run folder, and the configuration and the seed it was made with. ``rank``: which of several processes writes."""
 
     folder: Path
     config: Tree
     presets: tuple[str, ...] = ()
     rank: int = 0
+    seed: int = 0
 
     @property
     def ledger(self) -> Path:
@@ -67,14 +68,14 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def create(folder: Path, config: Tree, presets: Sequence[str], work: Sequence[Job]) -> Run:
+def create(folder: Path, config: Tree, presets: Sequence[str], work: Sequence[Job], seed: int = 0) -> Run:
     """A new run folder. Raises OutputError where it exists with something to lose in it, or cannot be written."""
     with writing(folder):
         if folder.exists() and not unused(folder):
             raise OutputError(f"{folder} exists already. Choose another --out, or go on with it: --out {folder} --resume.")
         (folder / ITEMS).mkdir(parents=True, exist_ok=True)
-        run = Run(folder, config, tuple(presets))
-        head = {"config": config, "presets": list(presets), "versions": versions()}
+        run = Run(folder, config, tuple(presets), seed=seed)
+        head = {"config": config, "presets": list(presets), "seed": seed, "versions": versions()}
         durable.replace(folder / JOBS, jobs.dump(work))
         durable.replace(folder / RUN, dump(head))
     return run
@@ -91,7 +92,7 @@ def reopen(folder: Path) -> tuple[Run, list[Job]]:
     try:
         head = load((folder / RUN).read_text(encoding="utf-8"), str(folder / RUN))
         work = jobs.parse((folder / JOBS).read_text(encoding="utf-8"))
-        return Run(folder, head["config"], tuple(head["presets"])), work
+        return Run(folder, head["config"], tuple(head["presets"]), seed=head.get("seed", 0)), work
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} is not the folder of a run ({RUN} or {JOBS} cannot be read: {error}).") from error
 

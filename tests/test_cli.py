@@ -16,6 +16,7 @@ import PIL.Image
 import pytest
 
 from refine import cli, store
+from refine.commands.folders import fresh
 from refine.stilllife.oracle import Oracle, clean, compare
 from refine.stilllife.prompts import DEFAULT_PROMPTS
 from refine.types import Critique, Image
@@ -153,6 +154,19 @@ def test_resume_can_add_prompts() -> None:
     assert [line["prompt"] for line in store.ledger(Path("a"))] == [FIRST, SECOND]
 
 
+def test_a_resumed_run_keeps_its_seed_and_its_images(capsys: pytest.CaptureFixture[str]) -> None:
+    assert paint(FIRST, "--out", "a", "--seed", "7") == 0
+    before = Path("a/jobs.jsonl").read_text()
+    for again in ((), ("--seed", "7"), (FIRST,), (FIRST, "--seed", "7")):
+        assert refine("run", *again, "--out", "a", "--resume") == 0
+        assert Path("a/jobs.jsonl").read_text() == before
+    assert len(store.ledger(Path("a"))) == 1
+    capsys.readouterr()
+    assert refine("run", "--seed", "8", "--out", "a", "--resume") == 2
+    assert "--seed is 8, and a was begun with 7" in capsys.readouterr().err
+    assert Path("a/jobs.jsonl").read_text() == before
+
+
 def test_images_are_refined_and_keep_size_and_alpha() -> None:
     image = clean(FIRST).resize((176, 128))
     image.paste((250, 0, 250), (70, 60, 90, 80))
@@ -210,6 +224,18 @@ def test_what_a_user_can_mend_is_one_message(arguments: list[str], code: int, sa
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_no_two_runs_get_one_folder(elsewhere: Path) -> None:
+    made = [fresh(elsewhere / "runs") for _ in range(4)]  # within one second, before any of them has written a file
+    assert len(set(made)) == 4
+    assert all(not any(folder.iterdir()) for folder in made)
+
+
+def test_a_run_that_is_refused_leaves_no_folder(elsewhere: Path) -> None:
+    for wrong in (["run", ""], ["inspect", "gone.png"], ["bench", "--n", "0"], ["eval", "controller"]):
+        assert refine(*wrong) == 2
+    assert not list(elsewhere.iterdir())
 
 
 def test_an_out_that_exists_is_kept(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from refine import config as configuration
 from refine import display, images, jobs, prompts, runner, shards, store
 from refine.commands.folders import RUNS, fresh, newest
-from refine.errors import RefineError
+from refine.errors import InputError, RefineError
 from refine.jobs import Job
 from refine.prompts import Prompt
 from refine.report import write_report
@@ -78,25 +78,27 @@ def conclude(folder: Path) -> None:
 def started(args: Namespace) -> Run:
     """A new run: everything that can be wrong with the request is checked before the folder is made."""
     config = configuration.load(args.preset, args.set)
-    work = requested(args)
+    seed = args.seed or 0
+    work = requested(args, seed)
     out = Path(args.out) if args.out else fresh(RUNS)
-    return store.create(out, config.tree, config.presets, work)
+    return store.create(out, config.tree, config.presets, work, seed)
 
 
 def resumed(args: Namespace) -> Run:
     """A run that goes on: what is left out on the command line is taken from its folder, what is given must agree with it."""
     folder = Path(args.out) if args.out else newest(RUNS)
-    old, work = store.reopen(folder)
+    old, _ = store.reopen(folder)
     if args.preset or args.set:
         store.must_match(old, configuration.load(args.preset, args.set).tree)
-    if args.prompt or args.prompts or args.images or args.seed is not None:
-        work = requested(args)
-        store.keep_jobs(old, work)
     configuration.check(old.config)
+    if args.seed not in (None, old.seed):
+        raise InputError(f"--seed is {args.seed}, and {folder} was begun with {old.seed}. Leave it out, or choose another --out.")
+    if args.prompt or args.prompts or args.images:
+        store.keep_jobs(old, requested(args, old.seed))
     return old
 
 
-def requested(args: Namespace) -> list[Job]:
+def requested(args: Namespace, seed: int) -> list[Job]:
     """The jobs that the command line asks for; with nothing asked, the built-in prompts."""
     wanted = [Prompt(text, where=f"prompt {number}") for number, text in enumerate(args.prompt, 1)]
     if args.prompts:
@@ -106,4 +108,4 @@ def requested(args: Namespace) -> list[Job]:
         from refine.stilllife.prompts import DEFAULT_PROMPTS
 
         wanted = [Prompt(text) for text in DEFAULT_PROMPTS]
-    return jobs.plan(wanted, files, args.seed or 0)
+    return jobs.plan(wanted, files, seed)
