@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from refine import cli
@@ -117,6 +118,22 @@ def test_a_finding_that_is_likelier_false_is_doubt_and_no_region() -> None:
     assert all(one.expected == one.mass + one.doubt and one.doubt >= 0 for one in (*sure, *unsure))
     controller.calibration = None
     assert all(one.doubt == 0 for one in controller.inspect(pictures))  # every finding is a region then
+
+
+@pytest.mark.parametrize("name", ["photo[1]", "a"])
+def test_the_mask_of_an_image_is_the_one_of_its_name(name: str, tmp_path: Path) -> None:
+    for folder, shades in (("clean", {"x": 9}), ("faulty", {name: 9}), ("masks", {f"{name}.b": 0, name: 255, "1": 0, "z": 0})):
+        (tmp_path / folder).mkdir()
+        for stem, shade in shades.items():
+            PIL.Image.new("L", (20, 20), shade).save(tmp_path / folder / f"{stem}.png")
+    args = Namespace(stilllife=None, clean=[tmp_path / "clean"], faulty=[tmp_path / "faulty"], masks=tmp_path / "masks")
+    truth = [truth for _, truth in Sources(args)][1]
+    assert isinstance(truth, np.ndarray) and truth.all()
+
+
+def test_fewer_than_no_still_lifes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["calibrate", "--stilllife", "-1"]) == 2
+    assert "--stilllife is -1; it must be 0 or more" in capsys.readouterr().err
 
 
 def test_without_images_the_command_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:

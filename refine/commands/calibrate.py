@@ -72,6 +72,8 @@ class Sources:
     def __init__(self, args: Namespace, decoder: Path | None = None) -> None:
         self.count, self.decoder = args.stilllife or 0, decoder
         self.clean, self.faulty = (images.files(map(Path, given)) for given in (args.clean, args.faulty))
+        if self.count < 0:
+            raise InputError(f"--stilllife is {self.count}; it must be 0 or more.")
         if not self.count and not (self.clean and self.faulty):
             raise InputError("Give --clean FOLDER and --faulty FOLDER, or --stilllife N, or both.")
         self.masks = Path(args.masks) if args.masks else None
@@ -97,7 +99,7 @@ class Sources:
         image = images.read(path).image
         if not faulty or self.masks is None:
             return image, faulty
-        found = [file for file in self.masks.glob(f"{path.stem}.*") if file.suffix.lower() in images.SUFFIXES]
+        found = [file for file in images.files([self.masks]) if file.stem == path.stem]
         if not found:
             raise InputError(f"{path.name} has no mask in {self.masks}. Name the mask {path.stem}.png.")
         mask = np.asarray(images.read(found[0]).image.convert("L")) > 127
