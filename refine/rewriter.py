@@ -69,7 +69,7 @@ def description(said: str) -> str:
 
 def objection(words: str, prompt: str, region: Region | None, most: int) -> str:
     """Why a description cannot be taken; empty where it can."""
-    listed = re.findall(r"[\w'-]+", words.lower())
+    listed = re.findall(r"[\w'-]+", words.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
     if not listed:
         return "the answer holds no description."
     if len(listed) > most:

@@ -79,6 +79,7 @@ def test_a_whole_image_is_asked_about_with_all_its_faults() -> None:
         (wrapped("a hand " + "very " * 40 + "fine"), "has 43 words, 30 are allowed"),
         (wrapped("a left hand without fused fingers"), "negates ('without')"),
         (wrapped("a hand that isn't distorted"), "negates (\"isn't\")"),
+        (wrapped("a hand that isn\N{RIGHT SINGLE QUOTATION MARK}t distorted"), "negates (\"isn't\")"),
         (wrapped("a bowl of ripe fruit on a table"), "leaves the subject: none of hand, left is in it"),
         (wrapped("I'm sorry, I can only talk about something else"), "leaves the subject"),
         (AnswerError("The model server at host (m) refuses (HTTP 500)."), "refuses (HTTP 500)"),
