@@ -16,6 +16,7 @@ import pytest
 from small_rewards import HEADS, PROMPTS, pictures, write
 
 from refine import cli
+from refine.commands.parity import texts_of
 from refine.errors import CheckpointError, ConfigError, InputError, RefineError
 from refine.evals.backends import hps, imagereward
 from refine.evals.official import PACKAGES, VARIABLE, Official, official_environment
@@ -171,6 +172,11 @@ def test_parity_finds_our_scores_unchanged_by_the_way(
     shown = capsys.readouterr().out
     assert "hps: 4 pairs, largest difference 0, mean 0" in shown
     assert "2.png" in shown and "a red cat" in shown
+
+
+def test_an_image_that_is_given_twice_has_its_prompt_twice(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a cat")
+    assert texts_of([tmp_path / "a.png"] * 2, None) == ["a cat"] * 2
 
 
 def test_parity_names_a_mismatch(folder: Path, tmp_path: Path, python: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from refine import config as configuration
 from refine import display, images, prompts, runner
-from refine.errors import InputError, UnknownName
+from refine.errors import ConfigError, InputError, UnknownName
 from refine.types import Reward
 
 PRESET = "public"  # the authors' packages read the published checkpoints, not the embedded models
@@ -49,6 +49,8 @@ def execute(args: Namespace) -> None:
 def chosen(rewards: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
     """The rewards that have two backends, or those of them that were asked for."""
     able = {name: node for name, node in rewards.items() if "backend" in node}
+    if not able:
+        raise ConfigError(f"No reward of this preset has an official backend ({', '.join(rewards) or 'none'}). Give another --preset.")
     for name in wanted:
         if name not in able:
             raise UnknownName("reward with an official backend", name, able)
@@ -62,10 +64,10 @@ def texts_of(files: Sequence[Path], source: Path | None) -> list[str]:
         if len(texts) != len(files):
             raise InputError(f"{source} has {len(texts)} prompts for {len(files)} images; give one per image, in the order of their names.")
         return texts
-    found = {file: images.prompt_of(file) for file in files}
-    if without := [file.name for file, text in found.items() if text is None]:
+    found = [(file, images.prompt_of(file)) for file in files]  # the same file may come twice
+    if without := [file.name for file, text in found if text is None]:
         raise InputError(f"No prompt for {', '.join(without[:3])}{' and more' if len(without) > 3 else ''}: give --prompts FILE.")
-    return [text for text in found.values() if text is not None]
+    return [text for _, text in found if text is not None]
 
 
 def compare(name: str, node: Mapping[str, Any], files: Sequence[Path], texts: Sequence[str]) -> Comparison:
