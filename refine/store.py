@@ -3,7 +3,7 @@
 run.yaml       resolved configuration, presets, seed of the first image, versions
 jobs.jsonl     what the run has to do
 ledger.jsonl   append-only: one line per finished image, written last, after the fsynced rename of the item's folder
-               (several processes: ledger.<rank>.jsonl each, folded into this one at the end)
+               (several processes: ledger.<rank>.jsonl each, folded into this one at the end; failures.jsonl likewise)
 items/<key>/   see refine.record
 rewards.json   per reward, what besides the weights moves its numbers (resize, precision, formula, versions), where it tells
 failures.jsonl append-only: one line per image that failed alone (key, id, error, trace); it is not in the ledger, and --resume tries again
@@ -55,17 +55,16 @@ class Run:
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Failed writes become OutputError with what to do."""
+def writing(folder: Path, resumes: bool = True) -> Iterator[None]:
+    """Failed writes become OutputError with what to do; ``resumes``: the command knows --resume."""
     try:
         yield
     except OutputError:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(
-            f"Cannot write to {folder}: {reason}. What is finished is safe. Make room and go on with --resume, or choose another --out."
-        ) from error
+        way = "What is finished is safe. Make room and go on with --resume" if resumes else "Make room"
+        raise OutputError(f"Cannot write to {folder}: {reason}. {way}, or choose another --out.") from error
 
 
 def create(folder: Path, config: Tree, presets: Sequence[str], work: Sequence[Job], seed: int = 0) -> Run:
@@ -133,18 +132,22 @@ def _lines(paths: Sequence[Path]) -> Iterator[Line]:
             yield line
 
 
-def _shares(folder: Path) -> list[Path]:
-    """The ledgers of the processes beside the first."""
-    return sorted(folder.glob("ledger.*.jsonl"))
+def _shares(folder: Path, kind: str = "ledger") -> list[Path]:
+    """The ledgers (or failures) of the processes beside the first."""
+    return sorted(folder.glob(f"{kind}.*.jsonl"))
 
 
 def fold(folder: Path) -> None:
-    """One ledger, in the order of the jobs, from those of several processes; what a process that died left half written goes."""
+    """One ledger, in the order of the jobs, and one file of failures from those of several processes; what one that died left half
+    written goes."""
     with writing(folder):
         if shares := _shares(folder):
             durable.replace(folder / LEDGER, "".join(_text(line) + "\n" for line in ledger(folder)))
             for path in shares:
                 path.unlink()
+        for path in _shares(folder, "failures"):
+            durable.append(folder / FAILURES, durable.lines(path))
+            path.unlink()
         for path in (folder / ITEMS).glob(".*"):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -188,7 +191,7 @@ def fail(run: Run, job: Job, error: Exception) -> None:
 def failed(folder: Path) -> list[Line]:
     """The images that failed and have not succeeded since, each with its last error."""
     finished = {line["key"] for line in ledger(folder)}
-    lines = {line["key"]: line for line in _lines(sorted(folder.glob("failures*.jsonl")))}
+    lines = {line["key"]: line for line in _lines([folder / FAILURES, *_shares(folder, "failures")])}
     return [line for key, line in lines.items() if key not in finished]
 
 

@@ -214,6 +214,7 @@ def test_a_prompt_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) 
         (["run", "--preset", "painter", "--out", "/proc/refine"], 3, "Cannot write to /proc/refine"),
         (["run", "--seed", "-1", "--preset", "painter"], 2, "seed -1"),
         (["inspect", "gone.png", "--preset", "painter"], 2, "There is no file gone.png"),
+        (["parity", "--images", "gone.png", "--preset", "painter"], 2, "has an official backend (likeness). Give another --preset"),
         (["presets", "minni"], 2, "Did you mean 'mini'?"),
         (["show"], 2, "There is no run in"),
         (["show", "gone"], 2, "gone is not the folder of a run"),
@@ -236,6 +237,14 @@ def test_a_run_that_is_refused_leaves_no_folder(elsewhere: Path) -> None:
     for wrong in (["run", ""], ["inspect", "gone.png"], ["bench", "--n", "0"], ["eval", "controller"]):
         assert refine(*wrong) == 2
     assert not list(elsewhere.iterdir())
+
+
+def test_a_command_without_resume_is_not_told_to_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    clean(FIRST).save("a.png")
+    assert refine("inspect", "a.png", "--preset", "painter", "--out", "/proc/refine") == 3
+    error = capsys.readouterr().err
+    assert "Cannot write to /proc/refine" in error and "choose another --out" in error
+    assert "--resume" not in error
 
 
 def test_an_out_that_exists_is_kept(capsys: pytest.CaptureFixture[str]) -> None:

@@ -208,6 +208,15 @@ def test_whatever_number_a_controller_says_can_be_written(value: float, run: sto
     assert read[2] == (value if np.isfinite(value) else None)
 
 
+def test_failures_of_several_processes_end_in_one_file(run: store.Run) -> None:
+    for rank, job in enumerate(work()):
+        store.fail(replace(run, rank=rank), job, ValueError(f"of {rank}"))
+    before = store.failed(run.folder)
+    store.fold(run.folder)
+    assert store.failed(run.folder) == before and len(before) == 2
+    assert [path.name for path in run.folder.glob("failures*")] == [store.FAILURES]
+
+
 @pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0c", "\r\n"])  # a line ends there for str.splitlines
 def test_a_name_with_a_line_separator_is_one_line(odd: str, tmp_path: Path) -> None:
     job = replace(work(1)[0], id=f"a{odd}b")

@@ -37,7 +37,7 @@ def execute(args: Namespace) -> None:
 def write_inspection(folder: Path, file: Path, picture: images.Picture, critique: Critique) -> None:
     """``critique.json``, ``overlay.png`` and one mask per region."""
     source = {"name": file.name, "sha256": picture.sha256, "notes": list(picture.notes)}
-    with store.writing(folder):
+    with store.writing(folder, resumes=False):
         (folder / "masks").mkdir(parents=True)
         text = record.dumps({"format": record.FORMAT, "source": source, "critique": record.critique_json(critique)})
         (folder / "critique.json").write_text(text, encoding="utf-8")

@@ -42,7 +42,7 @@ def execute(args: Namespace) -> None:
         outcomes = [tuning.outcome(one, cases["report"]) for one in (engine, after)]
         chances = [chance for part in batches(cases["report"], engine.batch) for chance in tuning.harmless(engine, part)]
     lines = report_lines(found, outcomes, len(report), [tuning.vetoed(one.gate, chances) for one in (engine, after)], len(chances))
-    with store.writing(out.parent):
+    with store.writing(out.parent, resumes=False):
         out.parent.mkdir(parents=True, exist_ok=True)
         durable.replace(out, preset(args, found, lines))
     display.console().print(display.safe("\n".join([*lines, f"preset: {out}"])))

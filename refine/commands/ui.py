@@ -21,7 +21,7 @@ def execute(args: Namespace) -> None:
     runner.check_torchvision()
     folder = Path(args.out).absolute()
     desk = Desk(folder, list(dict.fromkeys(args.preset)) or ["mini"])
-    with store.writing(folder):
+    with store.writing(folder, resumes=False):
         (folder / "served").mkdir(parents=True, exist_ok=True)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, as is the next
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "served")

@@ -38,7 +38,7 @@ def write_comparison(page: Path, runs: Sequence[Side], differences: Sequence[Seq
     names = pairing.measures(runs, cases)
     title = " | ".join(run.name for run in runs)
     made = page.with_name(f".{page.name}")
-    with writing(page.parent):
+    with writing(page.parent, resumes=False):
         page.parent.mkdir(parents=True, exist_ok=True)
         try:
             with made.open("w", encoding="utf-8") as file:
