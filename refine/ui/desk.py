@@ -132,7 +132,7 @@ def begin(desk: Desk, preset: str, prompt: str, upload: Path | None, seed: int, 
     if upload is not None:
         job = replace(job, id="upload", image=str((folder / f"upload{upload.suffix.lower()}").absolute()))
     config = desk.presets[preset] if by_itself else configuration.load([preset], ["budget.rounds=0"])
-    store.create(folder, config.tree, [preset], [job])
+    store.create(folder, config.tree, [preset], [job], seed)
     if upload is not None and job.image:
         with store.writing(folder):
             shutil.copyfile(upload, job.image)
