@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import shutil
 import tracemalloc
@@ -36,7 +37,7 @@ from refine.report.plots import scatter, steps
 from refine.report.verdicts import why
 from refine.report.words import arrow, count, percent, score
 from refine.reviser import TemplateReviser
-from refine.types import Image, Mask
+from refine.types import Candidate, Critique, Image, Mask, Record, Region
 from tests.html_pages import Page
 from tests.toys import Painter, Smoothness, Spotter, picture, scratched
 
@@ -239,6 +240,17 @@ def test_memory_does_not_grow_with_the_page(tmp_path: Path) -> None:
 def test_run_without_finished_images(tmp_path: Path) -> None:
     store.create(tmp_path / "run", {}, [], [])
     assert "No image is finished yet." in write_report(tmp_path / "run").read_text(encoding="utf-8")
+
+
+def test_a_fault_without_a_finite_score_is_shown(tmp_path: Path) -> None:
+    image = picture(1)
+    mask = np.zeros(image.size[::-1], np.bool_)
+    mask[:9, :9] = True
+    odd = Critique(image.size, (Region(mask, "odd fault", score=math.nan),), fake_probability=math.nan)
+    first = Candidate(image, "p", 0, odd, {"x": math.nan})
+    run = store.create(tmp_path / "run", {}, [], [Job(0, "a", "p", 0)])
+    store.save(run, Job(0, "a", "p", 0), Record("p", 0, first, first, (), "clean"))
+    assert "score –" in write_report(run.folder).read_text(encoding="utf-8")
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:

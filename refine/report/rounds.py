@@ -67,7 +67,8 @@ def legend(critique: Json, name: str) -> Html:
 def words_of(region: Json, index: int) -> list[Html | None]:
     """A fault in words: number, phrase, category, size, explanation."""
     kind = element("span", region["category"] or NO_CATEGORY, class_="kind")
-    size = element("span", f"{percent(region['area'])}, score {region['score']:.2f}", class_="small")
+    sure = "–" if region["score"] is None else f"{region['score']:.2f}"  # null: it was no number
+    size = element("span", f"{percent(region['area'])}, score {sure}", class_="small")
     head = element("p", element("span", index, class_="chip"), element("strong", region["phrase"]), kind, size, class_="phrase")
     return [head, element("p", region["explanation"]) if region["explanation"] else None]
 
