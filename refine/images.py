@@ -64,7 +64,7 @@ def take(image: Image, name: str, sha256: str = "") -> Picture:
     _check_size(name, image)
     notes = [f"animated: frame 1 of {frames} is used"] if (frames := getattr(image, "n_frames", 1)) > 1 else []
     image.load()
-    icc = image.info.get("icc_profile") if image.mode in {"RGB", "RGBA"} else None
+    icc = image.info.get("icc_profile") if image.mode in {"RGB", "RGBA", "P", "PA"} else None
     texts = _texts(image)
     upright = _upright(image, notes)
     xmp = _xmp(upright)  # which names no orientation any more

@@ -79,11 +79,12 @@ def test_alpha_and_colours_below_it_survive_a_round_trip(tmp_path: Path) -> None
         assert np.array_equal(again, source)
 
 
-def test_icc_profile_is_put_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_icc_profile_is_put_back(mode: str, tmp_path: Path) -> None:
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    picture = images.read(saved(gradient(), tmp_path / "a.png", icc_profile=profile))
+    picture = images.read(saved(gradient().convert(mode), tmp_path / "a.png", icc_profile=profile))
     images.write(picture.image, tmp_path / "b.png", picture)
     with PIL.Image.open(tmp_path / "b.png") as again:
         assert again.info["icc_profile"] == profile
