@@ -63,8 +63,11 @@ def writing(folder: Path, resumes: bool = True) -> Iterator[None]:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        way = "What is finished is safe. Make room and go on with --resume" if resumes else "Make room"
-        raise OutputError(f"Cannot write to {folder}: {reason}. {way}, or choose another --out.") from error
+        if not resumes:
+            raise OutputError(f"Cannot write to {folder}: {reason}. Make room, or choose another --out.") from error
+        raise OutputError(
+            f"Cannot write to {folder}: {reason}. What is finished is safe. Make room and go on with --resume, or choose another --out."
+        ) from error
 
 
 def create(folder: Path, config: Tree, presets: Sequence[str], work: Sequence[Job], seed: int = 0) -> Run:
