@@ -142,17 +142,16 @@ class DiffusersGenerator:
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], negative_prompts: Sequence[str] | None = None) -> list[Image]:
         """One square image of ``native_size`` per prompt. Negative prompts act only under classifier-free guidance."""
+        asked = list(zip(prompts, seeds, negative_prompts or [""] * len(prompts), strict=True))
         if self._fills:
             blank, everywhere = PIL.Image.new("RGB", (self._size, self._size), BLANK), np.ones((self._size, self._size), np.bool_)
-            negatives = negative_prompts or [""] * len(prompts)
-            asked = zip(prompts, seeds, negatives, strict=True)
             return self.inpaint([InpaintJob(blank, everywhere, *one, strength=1.0) for one in asked])
-        jobs = list(zip(prompts, seeds, negative_prompts or [""] * len(prompts), strict=True))
-        images: list[Image] = []
-        for part in chunks(jobs, self._batch_size):
-            texts, numbers, negatives = zip(*part, strict=True)
-            images += self._fitted(partial(self._drawer.call, texts, negatives, numbers, (self._size, self._size)))
-        return images
+
+        def work(part: Sequence[int]) -> list[Image]:
+            texts, numbers, negatives = zip(*(asked[i] for i in part), strict=True)
+            return self._drawer.call(texts, negatives, numbers, (self._size, self._size))
+
+        return self._batched(work, [self._drawer.zeroes_empty and bool(negative) for _, _, negative in asked], self._batch_size)
 
     def inpaint(self, jobs: Sequence[InpaintJob]) -> list[Image]:
         """The pictures repainted, each at its own size. Jobs of one size and strength share denoiser calls.
@@ -161,18 +160,23 @@ class DiffusersGenerator:
         """
         for job in jobs:
             self._check_job(job)
-        order = sorted(range(len(jobs)), key=lambda i: alike(jobs[i]))
+        zeroes = self._painter.zeroes_empty or self._drawer.zeroes_empty
+        keys = [(*alike(job), zeroes and bool(job.negative_prompt)) for job in jobs]
         limit = self._batch_size if self._painter.family.batched else 1
-        done: dict[int, Image] = {}
-        for _, group in groupby(order, key=lambda i: alike(jobs[i])):
-            for part in chunks(list(group), limit):
-                paint = self._fitted(partial(self._paint, [jobs[i] for i in part]))
-                done |= zip(part, paint, strict=True)
-        return [done[i] for i in range(len(jobs))]
+        return self._batched(lambda part: self._paint([jobs[i] for i in part]), keys, limit)
 
     def cost(self, strength: float | None = None) -> int:
         """Denoiser evaluations of one image, both halves of classifier-free guidance counted."""
         return self._drawer.cost(None) if strength is None else self._painter.cost(strength)
+
+    def _batched(self, work: Callable[[Sequence[int]], list[Image]], keys: Sequence[Any], limit: int) -> list[Image]:
+        """The images of ``work`` on the places of ``keys``; at most ``limit`` share a call, and only such with equal keys."""
+        order = sorted(range(len(keys)), key=lambda i: keys[i])
+        done: dict[int, Image] = {}
+        for _, group in groupby(order, key=lambda i: keys[i]):
+            for part in chunks(list(group), limit):
+                done |= zip(part, self._fitted(partial(work, part)), strict=True)
+        return [done[i] for i in range(len(keys))]
 
     def _fitted(self, work: Callable[[], T]) -> T:
         """The answer of ``work``; a full accelerator puts a pipeline that is ours under a smaller policy, and never a given one."""

@@ -32,6 +32,12 @@ class Side:
         return shapes.is_guided(self.view, self.guidance, self.family.guided_above)
 
     @property
+    def zeroes_empty(self) -> bool:
+        """True where the half without a prompt is zeros when no negative prompt is given at all, and not the encoding of "": SDXL was
+        trained so. A batch in which only some have one must be cut in two."""
+        return bool(self.view.config.get("force_zeros_for_empty_prompt"))
+
+    @property
     def walks_all(self) -> bool:
         """True where a call knows no strength: every step is walked."""
         return self.family.way == "edit" and "strength" not in views.parameters(self.view)
@@ -59,7 +65,7 @@ class Side:
             "num_images_per_prompt": 1, "num_inference_steps": self.steps, "output_type": "pil", "max_area": size[0] * size[1],
             **self.guidance, **more,
         }  # fmt: skip
-        if self.is_guided and self.family.negative:
+        if self.is_guided and self.family.negative and (any(negatives) or not self.zeroes_empty):
             arguments["negative_prompt"] = list(negatives)
         try:
             images: list[Image] = self.view(**views.known(self.view, arguments)).images

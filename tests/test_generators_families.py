@@ -55,6 +55,25 @@ def test_draws_and_repaints_a_mixed_batch_as_one_by_one(family: str) -> None:
     assert not same(together[0], together[2])
 
 
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "flux", "chroma", "z-image", "pixart-sigma", "sana"])
+def test_draws_what_the_pipeline_itself_draws(family: str) -> None:
+    """With no negative prompt in either: SDXL then takes zeros in its place, not the encoding of an empty text."""
+    side, stock = generator(family)._drawer, (tiny_families if family in tiny_families.FAMILIES else tiny_pipelines).build(family)
+    asked = {"prompt": "a red cube", "generator": torch.Generator().manual_seed(3), "width": 32, "height": 32, "num_inference_steps": 4}
+    stock.set_progress_bar_config(disable=True)
+    image = stock(**views.known(stock, asked | dict(side.guidance) | dict(side.fixed))).images[0]
+    assert same(generator(family).draw(["a red cube"], [3])[0], image)
+
+
+def test_a_negative_prompt_changes_only_its_own_picture() -> None:
+    maker = generator("sdxl")
+    mixed = maker.draw(["a red cube"] * 2, [1, 2], ["", "green"])
+    alone = [maker.draw(["a red cube"], [1])[0], maker.draw(["a red cube"], [2], ["green"])[0]]
+    assert all(same(image, one, 2) for image, one in zip(mixed, alone, strict=True))
+    jobs = [job(1), replace(job(2), negative_prompt="green")]
+    assert all(same(image, maker.inpaint([one])[0], 2) for image, one in zip(maker.inpaint(jobs), jobs, strict=True))
+
+
 @all_families
 def test_the_given_pipeline_is_left_alone(family: str) -> None:
     before = fingerprint(pipe(family))
