@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from refine.controllers.findings import Convention, Finding, Reading, read
-from refine.errors import AnswerError, ConfigError
+from refine.errors import AnswerError, ConfigError, UnknownName
 from refine.regions import resize
 from refine.types import Box, Chat, Critique, Image, Mask, Question, Region, Segmenter
 
@@ -18,10 +18,11 @@ INSTRUCTION = (
     "This image was made by an image generator. List every visible artifact: physics (impossible light, shadow, reflection or "
     "perspective), structure (malformed, missing, doubled or fused parts, unreadable text) and distortion (noise, blur, smears, wrong "
     "texture or colour). Do not list what is merely unusual or a matter of style. Answer with a JSON list and nothing else. Each item has "
-    '"bbox_2d": [x1, y1, x2, y2] around the faulty part alone, "label": the part in a few words (such as "left hand"), "reason": one '
+    '"bbox_2d": {box} around the faulty part alone, "label": the part in a few words (such as "left hand"), "reason": one '
     'sentence that says what is wrong, "category": "physics", "structure" or "distortion", and "confidence": a number from 0 to 1. '
     "If nothing is wrong, answer []."
 )
+ORDER = {"pixels": "[x1, y1, x2, y2]", "permille": "[x1, y1, x2, y2]", "permille-yx": "[y1, x1, y2, x2]"}  # what {box} becomes
 REMINDER = " Your last answer could not be read. Answer with the JSON list alone, without any other words; [] if nothing is wrong."
 
 
@@ -30,6 +31,7 @@ class VlmController:
 
     boxes: how the model writes coordinates: pixels (Qwen2.5-VL), permille (Qwen2-VL, Qwen3-VL, InternVL), permille-yx (Gemini). side: the
     longer side in pixels of the picture it is shown, at most. segmenter: outlines the fault in its box; without one the box is the mask.
+    instruction: what is asked; ``{box}`` in it becomes the order of a box's numbers, as ``boxes`` says.
 
     A region's score is the confidence that the model states, which nobody has calibrated. An answer that cannot be read is asked for once
     more, then AnswerError is raised: silence would pass for a clean image.
@@ -46,7 +48,10 @@ class VlmController:
     ) -> None:
         if side < LEAST:
             raise ConfigError(f"side is {side}; it must be at least {LEAST} pixels.")
-        self.chat, self.segmenter, self.boxes, self.side, self.instruction = chat, segmenter, boxes, side, instruction
+        if boxes not in ORDER:
+            raise UnknownName("way to write boxes", boxes, ORDER)
+        self.chat, self.segmenter, self.boxes, self.side = chat, segmenter, boxes, side
+        self.instruction = instruction.replace("{box}", ORDER[boxes])
 
     def inspect(self, images: Sequence[Image]) -> list[Critique]:
         """One critique per image, in its own frame. Raises AnswerError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,6 +186,25 @@ def test_findings_become_regions_in_the_frame_of_each_image() -> None:
     assert [question.image.size for question in script.asked if question.image] == [(112, 56), (56, 224), (112, 112)]
 
 
+class Obedient:
+    """Writes the numbers of one box in the order that it is asked for."""
+
+    def __init__(self, **numbers: int) -> None:
+        self.numbers = numbers
+
+    def ask(self, questions: Sequence[Question]) -> list[str]:
+        orders = [re.findall(r"[xy][12]", question.text.split('"bbox_2d": [')[1].split("]")[0]) for question in questions]
+        return [json.dumps([{"bbox_2d": [self.numbers[name] for name in order]}]) for order in orders]
+
+
+@pytest.mark.parametrize("boxes", ["pixels", "permille", "permille-yx"])
+def test_a_model_that_writes_boxes_as_it_is_asked_to_is_understood(boxes: Convention) -> None:
+    scale = 1 if boxes == "pixels" else 1000 / 112
+    chat = Obedient(x1=round(28 * scale), y1=0, x2=round(56 * scale), y2=round(112 * scale))
+    [critique] = VlmController(chat, boxes=boxes).inspect([picture(0, 112, 112)])
+    assert np.array_equal(critique.regions[0].mask, filled((28, 0, 56, 112), (112, 112)))
+
+
 def test_a_large_image_is_shown_small_and_its_boxes_come_back() -> None:
     script = Script(['[{"bbox_2d": [0, 0, 28, 28]}]'])
     [critique] = VlmController(script, side=56).inspect([picture(0, 560, 560)])
@@ -295,3 +315,5 @@ def test_a_random_model_that_sees_is_no_controller(tmp_path: Path) -> None:
 def test_bounds() -> None:
     with pytest.raises(ConfigError, match="at least 56"):
         VlmController(Script([]), side=20)
+    with pytest.raises(ConfigError, match=r"'pixel'.*Did you mean 'pixels'\?"):
+        VlmController(Script([]), boxes="pixel")  # type: ignore[arg-type]
