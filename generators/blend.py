@@ -67,10 +67,16 @@ def _begin(view: Any, images: Sequence[Image], free: Sequence[Heat], seeds: Sequ
 
 
 def encode(view: Any, images: Sequence[Image]) -> Tensor:
-    """(B, C, h, w) latents as the denoiser knows them."""
-    vae = view.vae
-    pixels = view.image_processor.preprocess(list(images)).to(view._execution_device, vae.dtype)
-    answer = vae.encode(pixels)
+    """(B, C, h, w) latents as the denoiser knows them. A VAE that overflows in float16 (SDXL's says so) encodes in float32."""
+    vae, dtype = view.vae, view.vae.dtype
+    fragile = dtype == torch.float16 and bool(vae.config.get("force_upcast"))
+    working = torch.float32 if fragile else dtype
+    pixels = view.image_processor.preprocess(list(images)).to(view._execution_device, working)
+    try:
+        answer = vae.to(working).encode(pixels) if fragile else vae.encode(pixels)
+    finally:
+        if fragile:
+            vae.to(dtype)  # every half is a single: what comes back is what was there
     latents = answer.latent_dist.mode() if hasattr(answer, "latent_dist") else answer.latent
     shift, scale = vae.config.get("shift_factor") or 0.0, vae.config.scaling_factor
     return (latents - shift) * scale  # type: ignore[no-any-return]
