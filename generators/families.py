@@ -94,8 +94,9 @@ TABLE: tuple[Family, ...] = (
            fixed=SIZE_AS_ASKED),
 )  # fmt: skip
 
-# What may stand between a family's prefix and the word Pipeline. "Advanced" ends, such as InstructPix2Pix or Upscale, are other models.
-VARIANT = r"(ControlNet|Control)?(Union)?(PAG)?(Img2Img|Inpaint|Inpainting)?(Legacy)?Pipeline"
+# What may stand between a family's prefix and the word Pipeline. "Advanced" ends, such as InstructPix2Pix or Upscale, are other models, and
+# so is FLUX's Control (Canny, Depth): its transformer reads a control picture beside the latents at every step.
+VARIANT = r"(ControlNet)?(Union)?(PAG)?(Img2Img|Inpaint|Inpainting)?(Legacy)?Pipeline"
 ALIASES: Mapping[str, str] = {"LatentConsistencyModelPipeline": "sd", "LatentConsistencyModelImg2ImgPipeline": "sd"}
 
 
@@ -128,7 +129,7 @@ def of(pipe: Any) -> Family:
         fits = [row for row in TABLE if re.fullmatch(re.escape(row.prefix) + VARIANT, name) or ALIASES.get(name) == row.name]
         if fits:
             return max(fits, key=lambda row: len(row.prefix))
-        if found := _from_maps(name):
+        if (found := _from_maps(name)) and "vae" in pipe.components:  # DeepFloyd and Kandinsky have other parts
             return found
     raise ConfigError(
         f"refine cannot repaint with a {type(pipe).__name__}: it knows no way to inpaint with one, nor to redraw a picture. "
@@ -148,9 +149,9 @@ def _from_maps(name: str) -> Family | None:
     )  # fmt: skip
     for key, draw in drawing.items():
         relatives = [table[key] for table in (painting, editing) if key in table]
-        if relatives and name in (draw.__name__, *(one.__name__ for one in relatives)):
+        usual = inspect.signature(draw.__call__).parameters
+        if relatives and "control_image" not in usual and name in (draw.__name__, *(one.__name__ for one in relatives)):
             way: Way = "inpaint" if key in painting else "edit"
-            usual = inspect.signature(draw.__call__).parameters
             numbers = {"scale": _default(usual, "guidance_scale", 5.0), "steps": _default(usual, "num_inference_steps", 28)}
             negative = "negative_prompt" in usual
             prefix = draw.__name__.removesuffix("Pipeline")

@@ -205,6 +205,26 @@ def test_families_without_a_way_to_repaint_are_refused() -> None:
         families.of(Strange())
 
 
+def deepfloyd() -> Any:
+    network = tiny_pipelines.unet(in_channels=3, cross_attention_dim=tiny_pipelines.WIDTH)
+    return diffusers.IFPipeline(
+        tokenizer=tiny_pipelines.t5_tokenizer(), text_encoder=tiny_pipelines.t5(), unet=network, scheduler=diffusers.DDPMScheduler(),
+        safety_checker=None, feature_extractor=None, watermarker=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def flux_control() -> Any:
+    return diffusers.FluxControlPipeline(**tiny_pipelines.flux_parts(in_channels=32, out_channels=16))
+
+
+@pytest.mark.parametrize("build", [deepfloyd, flux_control])
+def test_pipelines_that_cannot_serve_are_refused_before_they_are_called(build: Any) -> None:
+    """diffusers' maps know both, but one has no latents, and the other needs a control picture at every call."""
+    given = build()
+    with pytest.raises(ConfigError, match=rf"cannot repaint with a {type(given).__name__}.*sdxl"):
+        generator("sd", given)
+
+
 @pytest.mark.parametrize(("family", "words"), [("sd-fill", "filling"), ("pixart-sigma", "no inpainting"), ("chroma", "whole crop")])
 def test_what_a_family_cannot_is_said(family: str, words: str) -> None:
     assert any(words in note for note in generator(family).notes)
@@ -268,6 +288,17 @@ def test_soft_masks_redraw_less_where_they_are_softer(family: str, strength: flo
     assert same(levels[0], trip, 1)
     assert not same(levels[2], trip, 1)
     assert not same(levels[1], levels[2], 1)
+
+
+def test_a_vae_that_overflows_in_half_precision_is_held_to_in_single() -> None:
+    """SDXL's does: what is held would be no numbers, and the picture black."""
+    given = tiny_pipelines.build("sdxl").to(torch.float16)
+    with torch.no_grad():
+        given.vae.encoder.conv_in.weight.mul_(1e5)  # the norm that follows divides it away, where it is still a number
+    before = fingerprint(given)
+    latents = blend.encode(generator("sdxl", given)._drawer.view, [job(1).image])
+    assert latents.isfinite().all()
+    assert fingerprint(given) == before
 
 
 WALKERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler", "DDPMScheduler")
