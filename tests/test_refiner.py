@@ -215,6 +215,8 @@ def test_wrong_players_are_named(settings: dict[str, Any], said: str, pipe: Any)
         (lambda r: r.refine_images(np.full((2, 32, 48, 3), np.nan), CUBE), "Image 0 has values that are not finite.*bfloat16 or float32"),
         (lambda r: r.refine_images(torch.full((3, 32, 48), -1.0), CUBE), r"from -1 to -1; floats must be from 0 to 1.*image / 2 \+ 0.5"),
         (lambda r: r.refine_images(torch.zeros(1, 4, 8, 8), CUBE), r"Image 0 has the shape \(4, 8, 8\).*\(N, 3, H, W\)"),
+        (lambda r: r.refine_images([torch.zeros(8, 8, dtype=torch.bfloat16)], CUBE), r"Image 0 has the shape \(8, 8\)"),
+        (lambda r: r.refine_images(np.zeros((0, 32, 48, 3), np.uint8), CUBE), "There are no images"),
         (lambda r: r.refine_images(np.zeros((32, 48), np.uint8), CUBE), r"the shape \(32, 48\); it must be \(N, H, W, 3\)"),
         (lambda r: r.refine_images(np.zeros((32, 48, 3), int), CUBE), "values of type int64; they must be uint8"),
         (lambda r: r.refine_images(noise(1, 9, 9), CUBE), "9 × 9 pixels; each side must have at least 16"),

@@ -25,13 +25,12 @@ def pictures(given: Any) -> list[Picture]:
     """
     if isinstance(given, PIL.Image.Image | str | Path):
         return [_one(given, "The image")]
-    if isinstance(given, np.ndarray | torch.Tensor):
-        return [_one(image, f"Image {index}") for index, image in enumerate(_planes(given))]
-    if not isinstance(given, Sequence):
+    if not isinstance(given, np.ndarray | torch.Tensor | Sequence):
         raise InputError(f"images is a {type(given).__name__}. Give PIL images, paths, numpy arrays or torch tensors, or a list of them.")
-    if not given:
+    listed = given if isinstance(given, Sequence) else _planes(given)
+    if not len(listed):
         raise InputError("There are no images. Give at least one.")
-    return [_one(image, f"Image {index}") for index, image in enumerate(given)]
+    return [_one(image, f"Image {index}") for index, image in enumerate(listed)]
 
 
 def _planes(given: npt.NDArray[Any] | torch.Tensor) -> Sequence[Any]:
@@ -52,13 +51,10 @@ def _one(given: Any, name: str) -> Picture:
 
 def _pixels(given: npt.NDArray[Any] | torch.Tensor, name: str) -> Image:
     """8-bit RGB of one (H, W, 3) array or (3, H, W) tensor."""
-    array = (
-        np.moveaxis(given.detach().cpu().float().numpy(), 0, 2)
-        if isinstance(given, torch.Tensor) and given.ndim == 3
-        else np.asarray(given)
-    )
-    if array.ndim != 3 or array.shape[2] != 3:
+    channels = 0 if isinstance(given, torch.Tensor) else 2
+    if given.ndim != 3 or given.shape[channels] != 3:
         raise InputError(f"{name} has the shape {tuple(given.shape)}; it must be {_layout(given)} with 3 channels.")
+    array = np.moveaxis(given.detach().cpu().float().numpy(), 0, 2) if isinstance(given, torch.Tensor) else np.asarray(given)
     if array.dtype == np.uint8 or (isinstance(given, torch.Tensor) and given.dtype == torch.uint8):
         return PIL.Image.fromarray(array.astype(np.uint8))
     if not np.issubdtype(array.dtype, np.floating):
