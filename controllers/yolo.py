@@ -6,7 +6,7 @@ Their weight files are pickles, which run code when they are loaded: take them f
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import PIL.Image
 
 from refine.controllers.vlm import filled
-from refine.errors import CheckpointError, ConfigError, MissingDependency
+from refine.errors import CheckpointError, ConfigError, MissingDependency, unknown
 from refine.types import Critique, Image, Mask, Region
 
 
@@ -22,12 +22,16 @@ class YoloFinder:
     """A ``Controller`` that finds things, not faults: the ``finder`` of a ``detector``. Masks are outlines, or boxes where it has none.
 
     model: an ``ultralytics.YOLO`` (or anything that is called like one). labels: the classes that count (none: all). threshold: the
-    least score.
+    least score. Raises ConfigError for a label that the model does not know: it would never find anything, and all would seem well.
     """
 
     def __init__(self, model: Any, *, labels: Sequence[str] = (), threshold: float = 0.3, device: str | None = None) -> None:
         if not 0 <= threshold <= 1:
             raise ConfigError(f"threshold is {threshold}; it must be between 0 and 1.")
+        names = getattr(model, "names", None)  # ultralytics' class names by index
+        known = set(names.values()) if isinstance(names, Mapping) else set(labels)
+        if wrong := [unknown("label", label, known) for label in labels if label not in known]:
+            raise ConfigError(wrong)
         self.model, self.labels, self.threshold, self.device = model, tuple(labels), threshold, device
 
     @classmethod

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -239,6 +239,15 @@ def test_results_of_ultralytics_are_read(outlines: bool, areas: list[int]) -> No
     assert asked[0]["conf"] == 0.35
     hands = YoloFinder(model, labels=("hand",)).inspect([picture(0)])[0].regions
     assert [region.phrase for region in hands] == ([] if outlines else ["hand"])
+
+
+def test_a_label_that_yolo_does_not_know_is_refused() -> None:
+    class Model:
+        names: ClassVar = {0: "face", 1: "hand"}
+
+    assert YoloFinder(Model(), labels=("hand",)).labels == ("hand",)
+    with pytest.raises(ConfigError, match=r"Unknown label 'faces'\. Did you mean 'face'"):
+        YoloFinder(Model(), labels=("faces", "hand"))
 
 
 def test_yolo_without_its_file_or_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
