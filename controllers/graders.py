@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import pipeline
 
-from refine.errors import CheckpointError, ConfigError
+from refine.errors import ConfigError, loading
 from refine.types import Image, Reward
 
 THING = "{thing}"
@@ -88,8 +88,5 @@ class RewardGrader:
 def load_pipe(task: str, source: str | Path, device: str | None) -> Any:
     """A pipeline of transformers. device None: the accelerator where there is one. Raises CheckpointError."""
     where = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
-    try:
+    with loading(f"a model for {task} from {str(source)!r}"):
         return pipeline(task, model=str(source), device=where)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"Cannot load a model for {task} from {str(source)!r}: {reason} Give a folder, or a hub name.") from error

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_ZERO_SHOT_OBJECT_DE
 
 from refine.controllers.graders import load_pipe
 from refine.controllers.vlm import filled
-from refine.errors import CheckpointError, ConfigError, unknown
+from refine.errors import ConfigError, loading, unknown
 from refine.types import Critique, Image, Region
 
 
@@ -39,11 +39,8 @@ class ObjectFinder:
         cls, source: str | Path, *, labels: tuple[str, ...] = (), threshold: float = 0.3, device: str | None = None
     ) -> ObjectFinder:
         """Load a folder or a hub name. Raises CheckpointError and ConfigError."""
-        try:
+        with loading(f"a detector from {str(source)!r}"):
             config = AutoConfig.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"Cannot load a detector from {str(source)!r}: {reason} Give a folder, or a hub name.") from error
         is_open = type(config) in MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING
         pipe = load_pipe("zero-shot-object-detection" if is_open else "object-detection", source, device)
         return cls(pipe, labels=labels, threshold=threshold)

@@ -11,7 +11,7 @@ from transformers import SamModel, SamProcessor
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
 from refine.controllers.vlm import filled
-from refine.errors import CheckpointError
+from refine.errors import loading
 from refine.types import Box, Image, Mask
 
 
@@ -36,12 +36,9 @@ class SamSegmenter:
     ) -> SamSegmenter:
         """Load a folder or a hub name. dtype None: float32, since SAM is small beside what it outlines for. Raises CheckpointError."""
         where = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
-        try:
+        with loading(f"SAM from {str(source)!r}"):
             processor = SamProcessor(SamImageProcessorPil.from_pretrained(source))
             model = SamModel.from_pretrained(source, dtype=dtype or torch.float32).to(where)
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"Cannot load SAM from {str(source)!r}: {reason} Give a folder, or a hub name.") from error
         return cls(model, processor, least=least, batch_size=batch_size)
 
     @torch.inference_mode()

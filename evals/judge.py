@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import refine
-from refine.errors import CheckpointError, InputError
+from refine.errors import InputError, loading
 from refine.stilllife.captions import parse
 from refine.stilllife.scene import COLOURS, FLOORS, LIGHTS, MATERIALS, SHAPES, SIZES, Scene
 from refine.types import Heat, Image
@@ -159,14 +159,11 @@ class Judge(nn.Module):
     def from_pretrained(path: str | Path = DEFAULT_PATH) -> Judge:
         """Load what ``save_pretrained`` wrote, in float32 and ready to read. Raises CheckpointError."""
         folder = Path(path)
-        try:
+        with loading(f"a judge from {folder}", "It must hold config.json and model.safetensors as written by save_pretrained."):
             widths = json.loads((folder / "config.json").read_text(encoding="utf-8"))["widths"]
             judge = Judge(Config(tuple(widths)))
             state = load_file(folder / "model.safetensors")
             judge.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-        except (OSError, ValueError, KeyError, RuntimeError) as fault:
-            files = "config.json and model.safetensors as written by save_pretrained"
-            raise CheckpointError(f"No judge can be loaded from {folder}: {fault}. It must hold {files}.") from fault
         return judge.eval()
 
 

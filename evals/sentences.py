@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from refine.errors import CheckpointError
+from refine.errors import loading
 
 PUBLISHED = "sentence-transformers/paraphrase-MiniLM-L6-v2"
 PIECES = 128
@@ -38,13 +38,9 @@ class MeanPooling:
         """From a folder or a hub repository. Raises CheckpointError where that cannot be loaded."""
         from transformers import AutoModel, AutoTokenizer
 
-        try:
+        with loading(f"a sentence encoder from {str(source)!r}", f"Name a folder with the files of {PUBLISHED}."):
             model = AutoModel.from_pretrained(source)
             tokenizer = AutoTokenizer.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"The sentence encoder {source} cannot be loaded: {str(error).splitlines()[0]} Name a folder with the files of {PUBLISHED}."
-            ) from error
         return cls(model.to(device), tokenizer, pieces)
 
     def encode(self, texts: Sequence[str]) -> Vectors:

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline, PipelineQuantizationConfig
 from refine import device as devices
 from refine.device import Offload
 from refine.embedded import resolve
-from refine.errors import CheckpointError, MissingDependency
+from refine.errors import MissingDependency, loading
 from refine.generators import attention as attentions
 from refine.generators.attention import Attention
 from refine.generators.quiet import quiet
@@ -30,15 +30,10 @@ def load(
     attentions.check(attention, where)
     precision = getattr(torch, ("float32" if where == "cpu" else "bfloat16") if dtype == "auto" else dtype)
     place = resolve(source)
-    with quiet():
-        try:
-            how: Mapping[str, Any] = {} if quantize == "none" else {"quantization_config": quantization(place, quantize, precision)}
-            pipe = DiffusionPipeline.from_pretrained(place, dtype=precision, variant=variant, **how)
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(
-                f"Cannot load a text-to-image pipeline from {source!r}: {error} Give a folder with a model_index.json, or a hub name. "
-                "What a preset needs is downloaded with: refine fetch --preset NAME"
-            ) from error
+    advice = "Give a folder with a model_index.json, or a hub name. What a preset needs is downloaded with: refine fetch --preset NAME"
+    with quiet(), loading(f"a text-to-image pipeline from {source!r}", advice):
+        how: Mapping[str, Any] = {} if quantize == "none" else {"quantization_config": quantization(place, quantize, precision)}
+        pipe = DiffusionPipeline.from_pretrained(place, dtype=precision, variant=variant, **how)
     attentions.use(denoiser(pipe), attention)
     return pipe, where
 

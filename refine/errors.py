@@ -15,7 +15,8 @@ A message gives the wrong value, the rule, and what to do next. Bugs of our own 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -87,6 +88,22 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}."
+
+
+@contextmanager
+def loading(what: str, advice: str = "Give a folder, or a hub name.") -> Iterator[None]:
+    """For calls of others' loaders: whatever they stumble over becomes one CheckpointError, "Cannot load ``what``: reason ``advice``".
+
+    They raise anything where a file is cut short or belongs to another model (safetensors has an error class of its own). Our own errors
+    go on as they are, and so does a full accelerator, which is no fault of the file.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, RefineError) or type(error).__name__ == "OutOfMemoryError":  # torch is not imported here
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"Cannot load {what}: {reason} {advice}") from error
 
 
 def spoken(main: Callable[[], object]) -> None:

@@ -253,7 +253,7 @@ def test_css_of_equal_and_of_empty_texts(bert: Path) -> None:
     same, other, empty = sentences.similarities(encoder, ["the hand", "the hand", ""], ["the hand", "zzz:zz", "the hand"])
     assert same == pytest.approx(1, abs=1e-6) and other < 1 and empty == 0
     assert sentences.similarities(encoder, [], []) == []
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match="Cannot load a sentence encoder"):
         sentences.MeanPooling.from_pretrained(bert / "gone")
 
 

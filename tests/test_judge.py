@@ -134,13 +134,13 @@ def test_reads_any_size_and_survives_the_disk(tmp_path: Path) -> None:
         assert 0 <= other.artifact_area <= 1
 
 
-@pytest.mark.parametrize("spoil", ["missing", "widths", "foreign"])
+@pytest.mark.parametrize("spoil", ["missing", "widths", "foreign", "cut"])
 def test_bad_checkpoints_are_refused(tmp_path: Path, spoil: str) -> None:
     if spoil != "missing":
         Judge(TINY).save_pretrained(tmp_path)
         text = '{"widths": [4, 6, 8, 12]}' if spoil == "widths" else '{"model_type": "clip"}'
-        (tmp_path / "config.json").write_text(text)
-    with pytest.raises(CheckpointError, match="No judge can be loaded"):
+        (tmp_path / ("config.json" if spoil != "cut" else "model.safetensors")).write_text(text)
+    with pytest.raises(CheckpointError, match=r"Cannot load a judge .*It must hold config\.json and model\.safetensors"):
         Judge.from_pretrained(tmp_path)
 
 

@@ -13,7 +13,7 @@ from refine.controllers.legion.configuration import LegionConfig
 from refine.controllers.legion.files import locate, settings
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.processing import LegionProcessor
-from refine.errors import CheckpointError, ConfigError, MissingDependency, UnknownName
+from refine.errors import CheckpointError, ConfigError, MissingDependency, UnknownName, loading
 
 QUANTIZED = ("8bit", "4bit")
 ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
@@ -64,10 +64,8 @@ def load(
 def _own(folder: Path, how: dict[str, Any]) -> tuple[LegionModel, LegionProcessor]:
     processor = LegionProcessor.from_pretrained(folder)
     given = {**how, "dtype": how["dtype"] or "auto"}
-    try:
+    with loading(f"the LEGION weights in {folder}", "Fetch or convert them again."):
         model, found = LegionModel.from_pretrained(folder, output_loading_info=True, **given)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"The LEGION weights in {folder} cannot be read: {error}. Fetch or convert them again.") from error
     missing = sorted(found["missing_keys"])
     if missing:  # the library fills them with random numbers
         raise CheckpointError(f"The LEGION weights in {folder} lack {len(missing)} tensors, such as {missing[0]}. Fetch them again.")

@@ -22,7 +22,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from refine.errors import CheckpointError, ConfigError, InputError
+from refine.errors import ConfigError, InputError, loading
 from refine.types import Question
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -59,15 +59,12 @@ class LocalChat:
         """Load a folder or a hub name. dtype None: bfloat16 on an accelerator, float32 elsewhere. Raises CheckpointError."""
         where = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
         kind = torch.float32 if where.type == "cpu" else torch.bfloat16
-        try:
+        with loading(f"a chat model from {str(source)!r}"):
             config = AutoConfig.from_pretrained(source)
             sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
             processor = load_processor(source, config) if sees else AutoTokenizer.from_pretrained(source)
             auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
             model = auto.from_pretrained(source, dtype=dtype or kind).to(where)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise CheckpointError(f"Cannot load a chat model from {str(source)!r}: {reason} Give a folder, or a hub name.") from error
         return cls(model, processor, max_tokens=max_tokens, batch_size=batch_size)
 
     def ask(self, questions: Sequence[Question]) -> list[str]:
