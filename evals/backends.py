@@ -35,7 +35,7 @@ class Heads(TypedDict):
 
 
 def hps(
-    source: str = "xswu/HPSv2",
+    source: str | Path = "xswu/HPSv2",
     *,
     backend: Backend = "native",
     version: Literal["v2.0", "v2.1"] = "v2.1",
@@ -72,10 +72,10 @@ def hps(
 
 
 def imagereward(
-    source: str = "THUDM/ImageReward",
+    source: str | Path = "THUDM/ImageReward",
     *,
     backend: Backend = "native",
-    tokenizer: str = "bert-base-uncased",
+    tokenizer: str | Path = "bert-base-uncased",
     name: str = "imagereward",
     batch_size: int = 16,
     device: str = "cpu",

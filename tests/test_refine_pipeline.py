@@ -13,6 +13,7 @@ from diffusers import AutoPipelineForText2Image, DiffusionPipeline, StableDiffus
 
 from refine import RefinePipeline, Refiner
 from refine.errors import CheckpointError, ConfigError
+from refine.pipeline.portable import located
 from tests import tiny_pipelines
 from tests.stage_parts import NODES, RULES, Brightness, corner, noise, same
 from tests.test_generators_adapter import fingerprint
@@ -85,6 +86,41 @@ def test_a_controller_s_own_weights_travel_with_the_folder(tmp_path: Path) -> No
     shutil.rmtree(tmp_path / "a")
     with pytest.raises(CheckpointError):
         loaded.to("cpu").refiner  # noqa: B018
+
+
+def test_weights_within_nodes_travel_too(tmp_path: Path) -> None:
+    """Members of a union, the files of HPSv2 and ImageReward, and a reviser's model."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "box.txt").write_text("4 6 18 16")
+    boxed, file = {"use": f"{__name__}:Boxed", "source": str(weights)}, str(weights / "box.txt")
+    made = RefinePipeline(
+        build(),
+        controller={"use": "union", "members": [boxed, {"use": "detector", "finder": boxed, "grader": {"use": "clip", "source": file}}]},
+        rewards={"hps": {"source": file}, "imagereward": {"source": "mini:imagereward", "tokenizer": str(weights)}},
+        reviser={"use": "llm", "chat": {"use": "local", "source": str(weights)}},
+    )
+    made.save_pretrained(tmp_path / "a")
+    assert str(weights) not in (tmp_path / "a" / "model_index.json").read_text()
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    loaded = RefinePipeline.from_pretrained(tmp_path / "b")
+    spec = located(loaded._spec, loaded.name_or_path)
+    paths = [text for text in leaves([spec.controller, spec.rewards, spec.reviser]) if str(tmp_path) in text]
+    assert len(paths) == 6
+    assert all(Path(path).exists() for path in paths)
+
+
+def leaves(tree: Any) -> list[str]:
+    if isinstance(tree, dict | list):
+        return [text for one in (tree.values() if isinstance(tree, dict) else tree) for text in leaves(one)]
+    return [tree] if isinstance(tree, str) else []
+
+
+def test_a_relative_path_is_the_user_s_until_the_pipeline_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "box.txt").write_text("4 6 18 16")
+    monkeypatch.chdir(tmp_path)
+    made = RefinePipeline(build(), **{**NODES, "controller": {"use": f"{__name__}:Boxed", "source": "./"}})
+    assert len(draw(made).images) == 1
 
 
 class Boxed:
