@@ -167,6 +167,25 @@ def test_what_is_asked_reaches_the_base(tmp_path: Path) -> None:
     assert not hasattr(made.base.unet, "_hf_hook")
 
 
+def test_models_made_from_nodes_follow_the_base_under_offloading() -> None:
+    made = RefinePipeline(build(), **{**NODES, "controller": f"{__name__}:Placed"})
+    assert made.refiner.engine.models.controller.device == "cpu"  # type: ignore[attr-defined]
+    made.enable_model_cpu_offload(device="cuda:0")  # nothing goes there before a call
+    assert made.refiner.engine.models.controller.device == "cuda:0"  # type: ignore[attr-defined]
+    made.remove_all_hooks()
+    assert made.refiner.engine.models.controller.device == "cpu"  # type: ignore[attr-defined]
+
+
+class Placed:
+    """A controller that notes where it is put."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def inspect(self, images: Any) -> Any:
+        raise AssertionError("no image is looked at")
+
+
 def test_existing_images_are_refined_too() -> None:
     made, plain = RefinePipeline(build(), **NODES), Refiner(build(), **NODES)
     asked: dict[str, Any] = {"num_inference_steps": 3, "generator": torch.Generator("cpu").manual_seed(1)}

@@ -21,10 +21,15 @@ from refine.pipeline.roles import Spec, objects_in, tree_of
 FOR_BASE = ("dtype", "torch_dtype", "variant", "device_map", "quantization_config", "use_safetensors", "low_cpu_mem_usage")
 
 
-def forwarded(name: str) -> Callable[..., Any]:
-    """A method that the base pipeline answers: diffusers does not pass these on to a pipeline within a pipeline."""
+def forwarded(name: str, moves: bool = False) -> Callable[..., Any]:
+    """A method that the base pipeline answers: diffusers does not pass these on to a pipeline within a pipeline.
+
+    moves: it may change the device that the base works on, which models made from nodes follow.
+    """
 
     def method(self: Any, *arguments: Any, **more: Any) -> Any:
+        if moves:
+            self._refiner = None
         return getattr(self.base, name)(*arguments, **more)
 
     method.__name__ = name
@@ -135,11 +140,11 @@ class RefinePipeline(DiffusionPipeline):  # type: ignore[misc]
         dtype: torch.dtype = self.base.dtype
         return dtype
 
-    enable_model_cpu_offload = forwarded("enable_model_cpu_offload")
-    enable_sequential_cpu_offload = forwarded("enable_sequential_cpu_offload")
-    enable_group_offload = forwarded("enable_group_offload")
-    remove_all_hooks = forwarded("remove_all_hooks")
-    reset_device_map = forwarded("reset_device_map")
+    enable_model_cpu_offload = forwarded("enable_model_cpu_offload", moves=True)
+    enable_sequential_cpu_offload = forwarded("enable_sequential_cpu_offload", moves=True)
+    enable_group_offload = forwarded("enable_group_offload", moves=True)
+    remove_all_hooks = forwarded("remove_all_hooks", moves=True)
+    reset_device_map = forwarded("reset_device_map", moves=True)
     maybe_free_model_hooks = forwarded("maybe_free_model_hooks")
     set_progress_bar_config = forwarded("set_progress_bar_config")
     progress_bar = forwarded("progress_bar")
