@@ -241,6 +241,12 @@ def test_a_generator_on_an_accelerator_is_refused_with_the_line_to_write(refiner
         refiner(CUBE, generator=Elsewhere().manual_seed(7))
 
 
+def test_images_that_are_there_take_their_seed_from_a_generator_on_any_device(refiner: Refiner) -> None:
+    made = [refiner.refine_images(noise(1), CUBE, generator=one.manual_seed(7)) for one in (torch.Generator(), Elsewhere())]
+    assert [one.records[0].seed for one in made] == [7, 7]
+    assert made[0].images[0].tobytes() == made[1].images[0].tobytes()
+
+
 def test_a_mask_of_another_size_is_refused(pipe: Any) -> None:
     turned = Refiner(pipe, controller=lambda image: corner(image).T)
     with pytest.raises(InputError, match=r"shape \(48, 32\); for this image it must be \(32, 48\): height, width"):

@@ -127,13 +127,13 @@ class Refiner:
 
         prompts: what the images should show: one for all, or one per image; None takes those in the images' metadata or beside the
         files. size: side in pixels that repairs are painted at; None is the one the model was trained at. The generator gives seeds, as
-        in a call, and may have drawn the images. Alpha of a PIL image or file is put back.
+        in a call, may have drawn the images, and may live on any device. Alpha of a PIL image or file is put back.
         """
         check_type(output_type)
         given = pictures(images)
         texts = prompts_for(prompts, images, given)
         settings = {"steps": num_inference_steps, "guidance_scale": guidance_scale, "size": size}
-        numbers = seeds(generator, len(given))
+        numbers = seeds(generator, len(given), draws=False)
         records = self._run(texts, numbers, given, settings, callback_on_round_end, callback_on_stage)
         return _packed(records, given, output_type, return_dict)
 

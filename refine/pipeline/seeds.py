@@ -17,15 +17,18 @@ from refine.errors import InputError
 LIMIT = 2**63
 
 
-def seeds(generator: Any, count: int) -> list[int]:
-    """One seed per image, from None (random), one CPU generator, or a list with one for each image. Raises InputError."""
+def seeds(generator: Any, count: int, draws: bool = True) -> list[int]:
+    """One seed per image, from None (random), one generator, or a list with one for each image. Raises InputError.
+
+    draws: whether first images are drawn, which takes a CPU generator; for images that are there already, its device means nothing.
+    """
     if generator is None:
         return _following(secrets.randbits(31), count)
     if not isinstance(generator, Sequence):
-        return _following(_seed(generator), count)
+        return _following(_seed(generator, draws), count)
     if len(generator) != count:
         raise InputError(f"{len(generator)} generators for {count} images. Give one per image, or a single one for all.")
-    return [_seed(one) for one in generator]
+    return [_seed(one, draws) for one in generator]
 
 
 def fresh(generator: Any) -> Any:
@@ -45,12 +48,12 @@ def _following(first: int, count: int) -> list[int]:
     return [(first + index) % LIMIT for index in range(count)]
 
 
-def _seed(generator: Any) -> int:
+def _seed(generator: Any, draws: bool) -> int:
     if not isinstance(generator, torch.Generator):
         kind = type(generator).__name__
         hint = f"torch.Generator('cpu').manual_seed({generator})" if isinstance(generator, int) else "torch.Generator('cpu')"
         raise InputError(f"generator is {generator!r} ({kind}); it must be a torch.Generator: {hint}.")
-    if generator.device.type != "cpu":
+    if draws and generator.device.type != "cpu":
         raise InputError(
             f"The generator lives on {generator.device}. refine draws noise on the CPU, so that a seed gives the same image on any "
             f"device: torch.Generator('cpu').manual_seed({generator.initial_seed()})."
