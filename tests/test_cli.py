@@ -227,6 +227,17 @@ def test_what_a_user_can_mend_is_one_message(arguments: list[str], code: int, sa
     assert "Traceback" not in error
 
 
+def test_a_file_among_the_prompts_is_no_prompt(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "b.png", "p.txt"):
+        clean(FIRST).save(name) if name.endswith(".png") else Path(name).write_text(FIRST)
+    for words, said in ((["--images", "a.png", "b.png"], "--images FOLDER"), (["b.png"], "--images"), (["p.txt"], "--prompts p.txt")):
+        assert paint(*words, "--out", "out") == 2
+        assert said in capsys.readouterr().err
+    assert not Path("out").exists()
+    assert paint("x" * 5000 + ".png") == 2, "a text that is too long for a file's name is a prompt"
+    assert "is no still life caption" in capsys.readouterr().err
+
+
 def test_no_two_runs_get_one_folder(elsewhere: Path) -> None:
     made = [fresh(elsewhere / "runs") for _ in range(4)]  # within one second, before any of them has written a file
     assert len(set(made)) == 4

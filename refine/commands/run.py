@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -100,6 +102,7 @@ def resumed(args: Namespace) -> Run:
 
 def requested(args: Namespace, seed: int) -> list[Job]:
     """The jobs that the command line asks for; with nothing asked, the built-in prompts."""
+    refuse_files(args.prompt)
     wanted = [Prompt(text, where=f"prompt {number}") for number, text in enumerate(args.prompt, 1)]
     if args.prompts:
         wanted += prompts.read(Path(args.prompts))
@@ -109,3 +112,13 @@ def requested(args: Namespace, seed: int) -> list[Job]:
 
         wanted = [Prompt(text) for text in DEFAULT_PROMPTS]
     return jobs.plan(wanted, files, seed)
+
+
+def refuse_files(given: Sequence[str]) -> None:
+    """Raises InputError where a prompt is a file: a shell spells ``--images *.png`` out, and the option takes the first of them alone."""
+    for name in given:
+        suffix = Path(name).suffix.lower()
+        if suffix in prompts.READERS and os.path.isfile(name):
+            raise InputError(f"{name} is a file, not a prompt. To read prompts from it: --prompts {name}")
+        if suffix in images.SUFFIXES and os.path.isfile(name):
+            raise InputError(f"{name} is a file, not a prompt. Write --images before each image, or name their folder: --images FOLDER")
