@@ -27,15 +27,16 @@ class RefineError(Exception):
 
 
 class ConfigError(RefineError, ValueError):
-    """The configuration has faults; ``faults`` lists them all."""
+    """The configuration has faults; ``faults`` lists them all. ``advice``, what to do about them, is said below the list."""
 
     exit_code = 2
 
-    def __init__(self, faults: Iterable[str] | str) -> None:
+    def __init__(self, faults: Iterable[str] | str, advice: str = "") -> None:
         self.faults = [faults] if isinstance(faults, str) else list(faults)
         count = len(self.faults)
         head = "The configuration has a fault" if count == 1 else f"The configuration has {count} faults"
-        super().__init__(f"{head}:\n" + "\n".join(f"  - {fault}" for fault in self.faults) if count > 1 else f"{head}: {self.faults[0]}")
+        said = f"{head}:\n" + "\n".join(f"  - {fault}" for fault in self.faults) if count > 1 else f"{head}: {self.faults[0]}"
+        super().__init__(f"{said}\n{advice}" if advice else said)
 
 
 class UnknownName(ConfigError, LookupError):

@@ -86,7 +86,7 @@ def must_match(folder: Path, fixed: Tree) -> None:
     """Raises ConfigError, with every difference, where the folder holds rows of other settings."""
     if changed := differences(_head(folder)["settings"], fixed):
         faults = [f"{folder} was made with other settings ({line})" for line in changed]
-        raise ConfigError([*faults, "Leave the options out to go on as it was, or choose another --out."])
+        raise ConfigError(faults, "Leave the options out to go on as it was, or choose another --out.")
 
 
 def _head(folder: Path) -> Tree:

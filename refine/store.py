@@ -103,7 +103,7 @@ def must_match(run: Run, config: Tree) -> None:
     """Raises ConfigError, with every difference, where a run was made with another configuration."""
     if changed := differences(run.config, config):
         faults = [f"{run.folder} was made with another configuration ({line})" for line in changed]
-        raise ConfigError([*faults, "Leave the options out to go on as it was, or choose another --out."])
+        raise ConfigError(faults, "Leave the options out to go on as it was, or choose another --out.")
 
 
 def keep_jobs(run: Run, work: Sequence[Job]) -> None:

@@ -145,7 +145,19 @@ def test_resume_skips_what_is_finished_and_refuses_another_configuration(capsys:
     assert "loading models" not in capsys.readouterr().err.split("finished 0000")[1]
     assert (folder / store.LEDGER).read_bytes() == before
     assert paint("--resume", "--set", "budget.rounds=9") == 2
-    assert "budget.rounds: None → 9" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "budget.rounds: None → 9" in error
+    assert "has a fault" in error, "the advice is no second fault"
+
+
+def test_resume_takes_the_presets_that_are_not_named_again_from_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert paint(FIRST, "--out", "a", "--set", "budget.rounds=1", "--set", "policy.patience=3") == 0
+    assert refine("run", "--out", "a", "--resume", "--set", "budget.rounds=1") == 0
+    capsys.readouterr()
+    assert refine("run", "--out", "a", "--resume", "--set", "budget.rounds=2") == 2
+    error = capsys.readouterr().err
+    assert "budget.rounds: 1 → 2" in error
+    assert error.count("→") == 1, "only what differs"
 
 
 def test_resume_can_add_prompts() -> None:

@@ -100,7 +100,7 @@ def must_match(folder: Path, plan: Plan) -> None:
     """Raises ConfigError where a sample would be missing or another, else where values differ. More samples and arms are welcome."""
     if faults := _lost(folder, plan):
         advice = "Ask for what it has and more (--n, --seeds), put an edited prompt file back, or choose another --out."
-        raise ConfigError([*faults[:20], f"A bench may only grow. {advice}"])
+        raise ConfigError(faults[:20], f"A bench may only grow. {advice}")
     old = {"ours": plan.ours} | load((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))["plan"]
     new = plan.tree["arms"]
     faults = [f"{folder}: the arm {name} is not in the suite any more" for name in old["arms"] if name not in new]
@@ -108,7 +108,7 @@ def must_match(folder: Path, plan: Plan) -> None:
     lines = differences(old | {"arms": both[0]}, plan.tree | {"arms": both[1]})
     faults += [f"{folder} was made with another configuration ({line})" for line in lines]
     if faults:
-        raise ConfigError([*faults[:20], "Leave the options out to go on as it was, or choose another --out."])
+        raise ConfigError(faults[:20], "Leave the options out to go on as it was, or choose another --out.")
 
 
 def _lost(folder: Path, plan: Plan) -> list[str]:

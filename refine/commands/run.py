@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 from refine import config as configuration
-from refine import display, images, jobs, prompts, runner, shards, store
+from refine import display, images, jobs, prompts, runner, shards, store, trees
 from refine.commands.folders import RUNS, fresh, newest
 from refine.errors import InputError, RefineError
 from refine.jobs import Job
@@ -19,6 +19,7 @@ from refine.prompts import Prompt
 from refine.report import write_report
 from refine.shards import Shard
 from refine.store import Run
+from refine.trees import Tree
 
 
 def execute(args: Namespace) -> None:
@@ -91,13 +92,20 @@ def resumed(args: Namespace) -> Run:
     folder = Path(args.out) if args.out else newest(RUNS)
     old, _ = store.reopen(folder)
     if args.preset or args.set:
-        store.must_match(old, configuration.load(args.preset, args.set).tree)
+        store.must_match(old, asked(args, old))
     configuration.check(old.config)
     if args.seed not in (None, old.seed):
         raise InputError(f"--seed is {args.seed}, and {folder} was begun with {old.seed}. Leave it out, or choose another --out.")
     if args.prompt or args.prompts or args.images:
         store.keep_jobs(old, requested(args, old.seed))
     return old
+
+
+def asked(args: Namespace, old: Run) -> Tree:
+    """The configuration that the command line names for a run that goes on; without a preset, the run's own under the overrides."""
+    if args.preset:
+        return configuration.load(args.preset, args.set).tree
+    return configuration.check(trees.merge([old.config, *map(trees.parse_override, args.set)])).tree
 
 
 def requested(args: Namespace, seed: int) -> list[Job]:
