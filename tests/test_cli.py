@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from refine import cli, store
 from refine.commands.folders import fresh
+from refine.errors import RefineError
 from refine.stilllife.oracle import Oracle, clean, compare
 from refine.stilllife.prompts import DEFAULT_PROMPTS
 from refine.types import Critique, Image
@@ -81,6 +83,11 @@ def test_help_teaches_without_torch() -> None:
     out = python("import sys, refine.cli", "try: refine.cli.main(['run', '--help'])", f"finally: print(set(sys.modules) & {heavy})")
     assert "--set budget.rounds=4" in out
     assert out.endswith("set()\n")
+
+
+def test_help_names_every_exit_code() -> None:
+    told = {int(code) for code in re.findall(r"\b\d+\b", cli.EPILOG.split("exit codes:")[1])}
+    assert told == {0, cli.INTERRUPTED, RefineError.exit_code, *(one.exit_code for one in RefineError.__subclasses__())}
 
 
 def test_the_package_imports_quickly() -> None:

@@ -29,7 +29,8 @@ examples:
 
 exit codes:
   0 done · 1 other error · 2 wrong input or configuration · 3 output cannot be written
-  4 weights cannot be loaded · 5 a package is missing · 130 interrupted (finished images are kept)
+  4 weights cannot be loaded · 5 a package is missing · 6 a model gave no answer that can be used
+  130 interrupted (finished images are kept)
 """
 
 # In the order of the help. The grammar of a command is refine/cli/NAME.py, its work refine/commands/NAME.py, imported when it runs.
