@@ -110,6 +110,13 @@ def test_the_embedded_family_needs_nothing() -> None:
     assert cli.main(["fetch", "--preset", "mini"]) == 0
 
 
+def test_doctor_draws_no_empty_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--preset", "mini"]) == 0
+    out = capsys.readouterr().out
+    assert "Nothing is needed from the hub." in out
+    assert "repository" not in out
+
+
 def test_fetch_offline_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert cli.main(["fetch", "--preset", "sdxl"]) == 4

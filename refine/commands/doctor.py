@@ -59,7 +59,8 @@ def cache() -> Path:
 def weigh(tree: Mapping[str, Any], card: Accelerator | None, screen: Console) -> None:
     """What a configuration downloads, and the memory its weights need under each policy."""
     wanted = needs.needs(tree)
-    screen.print(download_table([(need.repo, need.where, sizes.weights(need.repo), is_cached(need.repo)) for need in wanted]))
+    rows = [(need.repo, need.where, sizes.weights(need.repo), is_cached(need.repo)) for need in wanted]
+    screen.print(download_table(rows) if rows else "Nothing is needed from the hub.")
     found, unknown = memory.models(tree)
     if found:
         asked = memory.demands(found)
