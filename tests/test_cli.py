@@ -300,6 +300,21 @@ def test_inspect_writes_text_masks_overlay_and_json(capsys: pytest.CaptureFixtur
     assert refine("inspect", "a.png", "--preset", "painter", "--out", "found") == 3
 
 
+def test_an_interrupted_inspection_says_what_it_leaves(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "b.png"):
+        clean(FIRST).save(name)
+    STOP_AFTER.append(1)
+    try:
+        code = refine("inspect", "a.png", "b.png", "--preset", "painter", "--set", f"controller={HERE}:Interrupted", "--out", "found")
+    finally:
+        STOP_AFTER.clear()
+    assert code == cli.INTERRUPTED
+    assert Path("found/000-a/critique.json").exists()
+    error = capsys.readouterr().err
+    assert "is in found" in error
+    assert "Nothing was written" not in error
+
+
 def test_presets_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert refine("presets") == 0
     out = capsys.readouterr().out

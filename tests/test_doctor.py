@@ -11,6 +11,7 @@ import torch
 
 from benchmarks import architectures
 from refine import cli, config, device, memory, needs, sizes
+from refine.commands import fetch
 from refine.evals import hub
 
 REWARD = """
@@ -115,6 +116,16 @@ def test_doctor_draws_no_empty_table(capsys: pytest.CaptureFixture[str]) -> None
     out = capsys.readouterr().out
     assert "Nothing is needed from the hub." in out
     assert "repository" not in out
+
+
+def test_an_interrupted_download_says_that_it_is_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(parcel: fetch.Parcel) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fetch, "measure", lambda need: fetch.Parcel(need, ("a",), 1, 1))
+    monkeypatch.setattr(fetch, "download", interrupted)
+    assert cli.main(["fetch", "--preset", "sdxl"]) == cli.INTERRUPTED
+    assert "What has come is kept. The same command goes on." in capsys.readouterr().err
 
 
 def test_fetch_offline_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

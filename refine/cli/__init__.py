@@ -74,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _how_to_go_on(args: Namespace) -> str:
     folder = getattr(args, "folder", None)  # set once the run has one
     words = f"{args.command} {args.what}" if hasattr(args, "what") else args.command
-    return f"Finished images are whole. Go on with: refine {words} --out {folder} --resume" if folder else "Nothing was written."
+    if folder:
+        return f"Finished images are whole. Go on with: refine {words} --out {folder} --resume"
+    return getattr(args, "left", "Nothing was written.")  # a command without --resume says what it leaves, once it has written
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

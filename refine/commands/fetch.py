@@ -45,6 +45,7 @@ def execute(args: Namespace) -> None:
     if args.dry_run:
         return
     check_disk(parcels)
+    args.left = "What has come is kept. The same command goes on."
     for parcel in parcels:
         if parcel.missing:
             screen.print(f"fetching {parcel.need.repo}: {parcel.missing / GB:.2f} GB")

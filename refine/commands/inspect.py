@@ -25,6 +25,7 @@ def execute(args: Namespace) -> None:
         raise OutputError(f"{asked} exists already. Choose another --out.")
     controller = runner.load_controller(config)
     out = asked or fresh(RUNS / "inspect")
+    args.left = f"What was inspected until now is in {out}."
     screen = display.console()
     for number, file in enumerate(files):
         picture = images.read(file)
