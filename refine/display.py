@@ -91,7 +91,7 @@ def closing_table(lines: Sequence[Line], folder: Path) -> Table:
     for heading in ("image", "prompt"):
         table.add_column(heading, overflow="fold")
     for heading in (*rewards, "artifact area", "repairs"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")  # a number is never cut short
     for heading in ("stopped", "files"):
         table.add_column(heading, overflow="fold")
     for line in lines:

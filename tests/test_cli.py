@@ -18,6 +18,7 @@ import pytest
 
 from refine import cli, store
 from refine.commands.folders import fresh
+from refine.display import change
 from refine.errors import RefineError
 from refine.stilllife.oracle import Oracle, clean, compare
 from refine.stilllife.prompts import DEFAULT_PROMPTS
@@ -119,6 +120,14 @@ def test_the_built_in_prompts_are_drawn_and_repaired(capsys: pytest.CaptureFixtu
     assert f"report: {folder / 'report.html'}" in said.out
     assert all(f"items/{line['key']}" in said.out for line in lines)
     assert "round 1 repair" in said.err
+
+
+def test_a_narrow_terminal_cuts_no_number(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert paint(FIRST, "--out", "a") == 0
+    (line,) = store.ledger(Path("a"))
+    cells = [row.split("│")[3].strip() for row in capsys.readouterr().out.splitlines() if row.startswith("│")]
+    assert "".join(cells) == change(*(line[turn]["scores"]["likeness"] for turn in ("first", "final"))).replace(" ", "")
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
