@@ -40,6 +40,11 @@ def short(text: str, length: int = PROMPT_SHOWN) -> Text:
     return safe(text if len(text) <= length else text[: length - 1] + "…")
 
 
+def count(number: int, thing: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 @contextmanager
 def progress(total: int, finished: int, quiet: Console) -> Iterator[tuple[Callable[[Event], None], Callable[[Line], None]]]:
     """Two callbacks, one for the stages of the loop and one for each finished image. A line per stage where there is no terminal."""
@@ -87,7 +92,7 @@ def counter(what: str, total: int, finished: int, quiet: Console) -> Iterator[Ca
 def closing_table(lines: Sequence[Line], folder: Path) -> Table:
     """Per image: every reward and the artifact area before → after, repairs, why it stopped, where the files are."""
     rewards = list(dict.fromkeys(name for line in lines for name in line["first"]["scores"]))
-    table = Table(title=f"{len(lines)} images in {folder}", title_justify="left")
+    table = Table(title=f"{count(len(lines), 'image')} in {folder}", title_justify="left")
     for heading in ("image", "prompt"):
         table.add_column(heading, overflow="fold")
     for heading in (*rewards, "artifact area", "repairs"):
@@ -122,7 +127,7 @@ def presets_table(presets: Sequence[Preset]) -> Table:
 
 def critique_text(name: str, critique: Critique) -> str:
     """What a controller says of one image, as lines."""
-    head = f"{name}: {len(critique.regions)} regions, {critique.area:.2%} of the image"
+    head = f"{name}: {count(len(critique.regions), 'region')}, {critique.area:.2%} of the image"
     fake = [] if critique.fake_probability is None else [f"  generated with probability {critique.fake_probability:.2f}"]
     summary = [f"  {critique.summary}"] if critique.summary else []
     regions = [

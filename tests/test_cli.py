@@ -148,7 +148,7 @@ def test_an_interrupted_run_resumes_to_what_an_unbroken_one_gives(capsys: pytest
     assert "refine run --out broken --resume" in capsys.readouterr().err
     assert len(store.ledger(Path("broken"))) == 1
     assert refine("show", "broken") == 0
-    assert "1 images are not finished" in capsys.readouterr().out
+    assert "1 image not finished" in capsys.readouterr().out
     assert refine("run", "--out", "broken", "--resume") == 0
     assert stories(Path("broken")) == stories(Path("whole"))
 
@@ -299,7 +299,7 @@ def test_inspect_writes_text_masks_overlay_and_json(capsys: pytest.CaptureFixtur
     image.paste((250, 0, 250), (20, 20, 40, 30))
     image.save("a.png")
     assert refine("inspect", "a.png", "--preset", "painter", "--out", "found") == 0
-    assert "a.png: 1 regions" in capsys.readouterr().out
+    assert "a.png: 1 region," in capsys.readouterr().out
     data = json.loads(Path("found/000-a/critique.json").read_text())
     (region,) = data["critique"]["regions"]
     assert region["box"] == [20, 20, 40, 30]

@@ -19,6 +19,6 @@ def execute(args: Namespace) -> None:
     screen = display.console()
     screen.print(display.closing_table(lines, folder))
     if left:
-        screen.print(f"{left} images are not finished: refine run --out {folder} --resume")
+        screen.print(f"{display.count(left, 'image')} not finished: refine run --out {folder} --resume")
     if (folder / "report.html").exists():
         screen.print(f"report: {folder / 'report.html'}")
