@@ -136,6 +136,14 @@ def test_fewer_than_no_still_lifes_are_refused(capsys: pytest.CaptureFixture[str
     assert "--stilllife is -1; it must be 0 or more" in capsys.readouterr().err
 
 
+def test_too_few_images_are_counted_as_they_were_given_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("refine.runner.load_controller", lambda config: pytest.fail("nothing is loaded"))
+    assert cli.main(["calibrate", "--stilllife", "8"]) == 2
+    assert "needs 40 clean and 40 faulty images, half of each for the fit and half for the figures; got 8 and 8" in capsys.readouterr().err
+
+
 def test_without_images_the_command_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["calibrate"]) == 2
     assert "--clean FOLDER" in capsys.readouterr().err

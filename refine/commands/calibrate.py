@@ -42,6 +42,7 @@ def execute(args: Namespace) -> None:
     if (use := config.tree["controller"]["use"]) in OTHERS:  # before anything is loaded
         raise ConfigError(NOT_LEGION.format(use=use))
     known = Sources(args, decoder(config))
+    known.enough(2 * calibrations.LEAST_IMAGES)
     target = Path(args.out) if args.out else beside(config)
     controller = runner.load_controller(config)
     if not isinstance(controller, LegionController):  # a plug-in's answer is known only once it is made
@@ -77,6 +78,13 @@ class Sources:
         if not self.count and not (self.clean and self.faulty):
             raise InputError("Give --clean FOLDER and --faulty FOLDER, or --stilllife N, or both.")
         self.masks = Path(args.masks) if args.masks else None
+
+    def enough(self, least: int) -> None:
+        """Raises InputError where there are fewer than ``least`` images of a sort: half are for the fit, half for the figures."""
+        clean, faulty = (self.count + len(files) for files in (self.clean, self.faulty))
+        if min(clean, faulty) < least:
+            halves = "half of each for the fit and half for the figures"
+            raise InputError(f"A calibration needs {least} clean and {least} faulty images, {halves}; got {clean} and {faulty}.")
 
     def __len__(self) -> int:
         return 2 * self.count + len(self.clean) + len(self.faulty)
