@@ -40,7 +40,8 @@ def plan(prompts: Sequence[Prompt], files: Sequence[Path], seed: int) -> list[Jo
     Every file is read once here, so that a bad one is reported before any weights load. Raises InputError with all faults.
     """
     if empty := [prompt.where for prompt in prompts if not prompt.text.strip()]:
-        raise InputError(f"The prompt is empty ({', '.join(empty)}). Write what the image should show.")
+        places = f" ({', '.join(empty)})" if any(empty) else ""
+        raise InputError(f"The prompt is empty{places}. Write what the image should show.")
     faults = [f"{prompt.text!a}: the prompt is not UTF-8 text. Write it in UTF-8." for prompt in prompts if not _is_utf8(prompt)]
     work = _refined(prompts, files, seed, faults) if files else [_drawn(index, prompt, seed) for index, prompt in enumerate(prompts)]
     faults += _twins(work)

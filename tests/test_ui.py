@@ -165,7 +165,7 @@ def test_uploads_that_are_refused(table: Desk, tmp_path: Path) -> None:
 
 
 def test_wrong_requests_are_said(table: Desk) -> None:
-    with pytest.raises(InputError, match="empty"):
+    with pytest.raises(InputError, match=r"The prompt is empty\. Write"):
         work.begin(table, "painter", "  ", None, 0, False)
     with pytest.raises(InputError, match="limit"):
         work.begin(table, "painter", "x" * 2001, None, 0, False)
