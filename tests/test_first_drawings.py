@@ -16,6 +16,7 @@ from refine.policy import Policy
 from refine.report import write_report
 from refine.report.item import read_items
 from refine.report.plots import steps
+from refine.report.words import outcome_of
 from refine.reviser import TemplateReviser
 from refine.types import Redraw
 from tests.html_pages import Page
@@ -55,6 +56,10 @@ def test_a_choice_of_drawings_is_kept_told_and_no_repair(tmp_path: Path, clumsy:
     assert all(one.limit is not None and one.limit >= floor - 1e-9 for one in after)
     assert not after or after[0].limit == pytest.approx(floor)
     words = Page(write_report(run.folder).read_text(encoding="utf-8")).words
+    changed = made.best.image.tobytes() != made.first.image.tobytes()
+    assert changed == item.changed == ("Before and after" in words) == ("Unchanged" not in words) == ("stays as it was" not in words)
+    assert outcome_of(item) == ("accepted" if item.kept else "chosen" if changed else "rejected" if item.repairs else "untouched")
+    assert not (changed and "no fault found" in words)
     assert "More first drawings to choose from" in words
     if item.kept:
         assert f"{item.kept} of {len(item.repairs)} repair" in words

@@ -43,7 +43,7 @@ def categories(item: Item) -> list[str]:
 def row(item: Item) -> Html:
     """What is seen of a folded image: pictures, prompt, measures before → after, outcome."""
     first, best = item.data["first"], item.data["best"]
-    ends = [(first, "before repair"), *([(best, "after repair")] if item.kept else [])]
+    ends = [(first, "before repair"), *([(best, "after repair")] if item.changed else [])]
     pictures = [thumbnail(item.picture(end["image"]), TINY, f"{alt}: {prompt_of(item)}") for end, alt in ends]
     numbers = [pair("artifacts", arrow(percent(first["critique"]["area"]), percent(best["critique"]["area"])))]
     numbers += [pair(name, arrow(score(value), score(best["scores"].get(name)))) for name, value in first["scores"].items()]
@@ -65,7 +65,7 @@ def badge(item: Item) -> Html:
     tried = len(item.repairs)
     if item.kept:
         return element("span", f"{item.kept} of {plural(tried, 'repair')} kept", class_="badge good")
-    if item.drawings > 1:
+    if item.changed:
         more = ", no repair was better" if tried else ""
         return element("span", f"the cleanest of {item.drawings} drawings{more}", class_="badge good")
     return element("span", "unchanged: no repair was better" if tried else stop_of(item), class_="badge")
@@ -76,7 +76,8 @@ def story(item: Item) -> Html:
     best = item.data["best"]
     rounds = [strip(item, turn, files) for turn, files in zip(item.data["rounds"], starts(item), strict=True)]
     head = element("h3", "At the end", element("span", stop_of(item), class_="small"))
-    last = judged(item, best["image"], best["critique"], "end") if item.kept else element("p", "The image stays as it was.", class_="quiet")
+    same = element("p", "The image stays as it was.", class_="quiet")
+    last = judged(item, best["image"], best["critique"], "end") if item.changed else same
     top = element("div", compared(item), measures(item), class_="top judged")
     return element("article", facts(item), top, *rounds, element("section", head, last) if item.attempts else None)
 
@@ -94,9 +95,9 @@ def facts(item: Item) -> Html:
 
 
 def compared(item: Item) -> Html:
-    """Before and after under one slider; the one picture where nothing changed."""
+    """The first and the final image under one slider; the one picture where nothing changed."""
     first, best = item.data["first"]["image"], item.data["best"]["image"]
-    if not item.kept:
+    if not item.changed:
         return element("figure", marked(item, best, item.data["best"]["critique"], "top", LARGE), element("figcaption", "Unchanged"))
     slider = element(
         "input",

@@ -50,6 +50,11 @@ class Item:
         return sum(attempt["kept"] is not None for attempt in self.repairs)
 
     @property
+    def changed(self) -> bool:
+        """The final image is not the first one: it was repaired, or another drawing was chosen."""
+        return any(attempt["kept"] is not None for attempt in self.attempts)
+
+    @property
     def gate(self) -> Json:
         """The gate's margins as they were configured; empty for a record without."""
         gate: Json = self.data.get("config", {}).get("gate", {})

@@ -44,7 +44,7 @@ def overview(name: str, tally: Tally) -> Html:
     kept, refused = (sum(line[key] for line in images) for key in ("accepted", "rejected"))
     facts = [
         (str(len(images)), "image" if len(images) == 1 else "images"),
-        (str(tally.outcomes["accepted"]), "made better"),
+        (str(tally.outcomes["accepted"] + tally.outcomes["chosen"]), "made better"),
         (arrow(percent(before), percent(after)), "mean artifact area"),
         (f"{kept} of {kept + refused}", "repairs kept"),
     ]

@@ -12,7 +12,12 @@ STOPS = {
     "interrupted": "interrupted between rounds",
     "by-hand": "the user decided by hand",
 }
-OUTCOMES = {"accepted": "repaired", "rejected": "no repair was better", "untouched": "nothing was tried"}
+OUTCOMES = {
+    "accepted": "repaired",
+    "chosen": "another drawing was chosen",
+    "rejected": "no repair was better",
+    "untouched": "no repair was tried",
+}
 NO_CATEGORY = "no category"
 
 
@@ -24,12 +29,13 @@ def prompt_of(item: Item) -> str:
 def stop_of(item: Item) -> str:
     """Why the loop ended; a reason of a foreign policy as it is."""
     reason: str = item.data["stop_reason"]
-    return "no fault found" if reason == "clean" and not item.repairs else STOPS.get(reason, reason)
+    return "no fault found" if reason == "clean" and not item.changed else STOPS.get(reason, reason)
 
 
 def outcome_of(item: Item) -> str:
-    """``accepted``: a repair was kept; ``rejected``: repairs were tried and none kept; ``untouched``: none was tried."""
-    return "accepted" if item.kept else "rejected" if item.repairs else "untouched"
+    """``accepted``: a repair was kept; without any, ``chosen``: the final image is another first drawing; ``rejected``: repairs were tried;
+    ``untouched``: none was tried."""
+    return "accepted" if item.kept else "chosen" if item.changed else "rejected" if item.repairs else "untouched"
 
 
 def plural(number: int, word: str) -> str:
