@@ -242,6 +242,29 @@ def test_fewer_samples_are_refused_with_their_number(begun: Path) -> None:
     assert ((begun / "samples.jsonl").read_bytes(), (begun / "bench.yaml").read_bytes()) == kept
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("bench.yaml", b"\xff\xfe", "bench.yaml cannot be read"),
+        ("bench.yaml", b"request: 3\n", "bench.yaml lacks request, plan"),
+        ("bench.yaml", b"request: {suite: stilllife}\n", "bench.yaml lacks plan"),
+        ("samples.jsonl", b"nonsense\n", "samples.jsonl is damaged"),
+        ("samples.jsonl", b'{"a": 1}\n', "samples.jsonl is damaged"),
+    ],
+)
+def test_damaged_files_of_a_bench_are_named(begun: Path, name: str, content: bytes, message: str) -> None:
+    (begun / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        go_on(begun)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"evaluations": "many", "flops": {}}'])
+def test_a_damaged_budget_is_named_with_the_way_out(tmp_path: Path, content: str) -> None:
+    (tmp_path / "cost.json").write_text(content)
+    with pytest.raises(InputError, match="Delete it"):
+        work.limit(tmp_path)
+
+
 def test_a_set_that_is_named_alone_is_one_more(tmp_path: Path) -> None:
     out = planned(tmp_path, {"n": "prompts=4", "arm": ["ours"]})
     assert sizes(go_on(out, "--n", "damaged=2")) == {"prompts": 4, "damaged": 2}

@@ -89,11 +89,30 @@ def keep(folder: Path, plan: Plan) -> None:
 
 def request(folder: Path) -> Request:
     """What a bench was asked for. Raises InputError where the folder is none."""
-    try:
-        asked: Request = load((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))["request"]
-    except (OSError, KeyError) as error:
-        raise InputError(f"{folder} is not the folder of a bench ({BENCH} cannot be read: {error}).") from error
+    asked: Request = _head(folder)["request"]
     return asked
+
+
+def _head(folder: Path) -> Tree:
+    """What stands in ``BENCH``."""
+    try:
+        head = load((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder} is not the folder of a bench ({BENCH} cannot be read: {error}).") from error
+    if lacking := [key for key in ("request", "plan") if not isinstance(head.get(key), dict)]:
+        raise InputError(f"{folder} is not the folder of a bench ({BENCH} lacks {', '.join(lacking)}).")
+    return head
+
+
+def counted(folder: Path) -> dict[str, Any]:
+    """What stands in ``COST``: the budget (``evaluations``) and operations per call (``flops``). Raises InputError where it is damaged."""
+    path = folder / COST
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {"evaluations": int(found["evaluations"]), "flops": dict(found["flops"])}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        advice = f"Delete it: refine bench --out {folder} --resume counts anew."
+        raise InputError(f"{path} cannot be read ({error!r}). {advice}") from error
 
 
 def must_match(folder: Path, plan: Plan) -> None:
@@ -101,7 +120,7 @@ def must_match(folder: Path, plan: Plan) -> None:
     if faults := _lost(folder, plan):
         advice = "Ask for what it has and more (--n, --seeds), put an edited prompt file back, or choose another --out."
         raise ConfigError(faults[:20], f"A bench may only grow. {advice}")
-    old = {"ours": plan.ours} | load((folder / BENCH).read_text(encoding="utf-8"), str(folder / BENCH))["plan"]
+    old = {"ours": plan.ours} | _head(folder)["plan"]
     new = plan.tree["arms"]
     faults = [f"{folder}: the arm {name} is not in the suite any more" for name in old["arms"] if name not in new]
     both = [{name: arms[name] for name in old["arms"] if name in new} for arms in (old["arms"], new)]
@@ -114,7 +133,10 @@ def must_match(folder: Path, plan: Plan) -> None:
 def _lost(folder: Path, plan: Plan) -> list[str]:
     """A fault for each set that has fewer samples than the folder, and for each sample that is another under the same key."""
     now = {(sample.set, sample.key): asdict(sample) for group in plan.sets.values() for sample in group}
-    had = {(one["set"], f"{one['id']}-{one['copy']}"): one for one in map(json.loads, durable.lines(folder / SAMPLES))}
+    try:
+        had = {(one["set"], f"{one['id']}-{one['copy']}"): one for one in map(json.loads, durable.lines(folder / SAMPLES))}
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{folder / SAMPLES} is damaged ({error!r}). Put it back as it was, or choose another --out.") from error
     faults = []
     for name in dict.fromkeys(name for name, _ in had):
         keys = [key for group, key in had if group == name]

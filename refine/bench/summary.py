@@ -13,7 +13,6 @@ Rules, so that no arm can look better than it is:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -143,7 +142,7 @@ def summarise(where: Path, plan: Plan) -> list[Table]:
 
 def flops(where: Path) -> Mapping[str, float | None]:
     """Operations per call, as counted when the bench began."""
-    counted: Mapping[str, float | None] = json.loads((where / folder.COST).read_text(encoding="utf-8"))["flops"]
+    counted: Mapping[str, float | None] = folder.counted(where)["flops"]
     return counted
 
 

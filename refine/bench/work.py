@@ -131,7 +131,7 @@ def attempt(engine: Engine, batch: Sequence[Sample], columns: Sequence[Metric], 
 
 def limit(where: Path) -> int:
     """The budget of an image, in denoiser evaluations."""
-    evaluations: int = json.loads((where / folder.COST).read_text(encoding="utf-8"))["evaluations"]
+    evaluations: int = folder.counted(where)["evaluations"]
     return evaluations
 
 
