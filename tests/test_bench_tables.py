@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from refine import cli
 from refine.bench import folder, page, plots, publish, summary, tables, work
 from refine.bench.arms import Arm
 from refine.bench.folder import Plan
-from refine.bench.metrics import Metric
+from refine.bench.metrics import BY_SET, Metric
 from refine.bench.samples import Sample
 from refine.bench.summary import Table
 from refine.commands import bench as command
 from refine.evals import statistics
+from tests.html_pages import Page
 
 X = Metric("x", "x", "judge", True)
 Y = Metric("y", "y", "reward:y", True)
@@ -161,6 +163,28 @@ def test_changes_of_shares_are_points_and_levels_are_percent() -> None:
     assert detail[3].startswith("−50.0 % ["), "a ratio is relative"
     assert "change (points)" in str(plots.categories(made))
     assert "change (points)" in str(plots.compute(made, 16))
+
+
+def test_every_column_that_is_no_reward_is_explained(tmp_path: Path) -> None:
+    for name, own in BY_SET.items():
+        made = table({"first": [line(1.0)] * 2, "arm": [line(2.0)] * 2})
+        rows = {metric.name: made.rows["x"] for metric in own}
+        values = {(arm, metric.name): made.values[arm, "x"] for arm in ("first", "arm") for metric in own}
+        shown = dataclasses.replace(made, metrics=own, rows=rows, values=values)
+        for text in (report(shown), Page(page.section(tmp_path, shown, 16).text).words):
+            assert all(f"{metric.title}: {metric.about}" in text for metric in own), name
+            assert "in levels of 255" in text or name == "prompts"
+    assert tables.glossary(paired(first=[1.0, 2.0], arm=[1.0, 2.0])) == []
+
+
+def test_a_cell_of_the_page_holds_what_the_table_says() -> None:
+    for cell in ("0 %", "+1.20 points [0.40, 2.00] * †", "−0.5 [−0.9, −0.1]"):
+        words = "".join(part if isinstance(part, str) else re.sub("<[^>]*>", "", part.text) for part in page.stacked(cell))
+        assert sorted(words.split()) == sorted(cell.split())
+
+
+def test_a_cell_is_one_line_of_a_table() -> None:
+    assert tables.grid(["arm"], [["a\n b|c"]]).splitlines()[-1] == "| a b\\|c |"
 
 
 def test_the_harm_table_says_what_it_counts() -> None:

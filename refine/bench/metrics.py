@@ -1,11 +1,6 @@
 """What is measured on every final picture. A metric says where it comes from, so that a table can tell judges from steersmen.
 
 Sources: ``judge`` (the held-out reader of still life) · ``truth`` (the clean picture) · ``reward:NAME`` · ``controller``.
-
-artifact area   share of pixels that the judge (or the loop's controller) calls broken
-accuracy, core  1 where count, colours, shapes and left/right order are all as the prompt says; mean: share of all attributes
-error           mean absolute difference from the clean picture, in levels of 255; inside: where it was damaged
-change outside  mean absolute difference from the given picture where nothing was wrong, in levels of 255
 """
 
 from __future__ import annotations
@@ -24,7 +19,7 @@ from refine.types import Image, Reward
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One column. ``scale``: what its values are multiplied by to be printed (100 for shares, with the unit %)."""
+    """One column. ``scale``: what its values are multiplied by to be printed (100 for shares, with the unit %). ``about``: what it is."""
 
     name: str
     title: str
@@ -32,6 +27,7 @@ class Metric:
     higher_is_better: bool
     scale: float = 1.0
     unit: str = ""
+    about: str = ""
 
     @property
     def sign(self) -> int:
@@ -44,14 +40,18 @@ class Metric:
         return "points" if self.unit == "%" else self.unit
 
 
-AREA = Metric("area", "artifact area", "judge", False, 100, "%")
-CORE = Metric("core", "prompt accuracy, core", "judge", True, 100, "%")
-MEAN = Metric("mean", "prompt accuracy, mean", "judge", True, 100, "%")
-INSIDE = Metric("inside", "error inside the truth", "truth", False)
-OUTSIDE = Metric("outside", "change outside it", "truth", False)
-HARM = Metric("harm", "error", "truth", False)
-CHANGED = Metric("changed", "pictures changed", "truth", False, 100, "%")
-CONTROLLER = Metric("controller", "artifact area by the controller", "controller", False, 100, "%")
+BROKEN = "share of the pixels that {} calls broken"
+RIGHT = "count, colours, shapes and left/right order"
+APART = "mean absolute difference from {}, in levels of 255"
+
+AREA = Metric("area", "artifact area", "judge", False, 100, "%", BROKEN.format("the judge"))
+CORE = Metric("core", "prompt accuracy, core", "judge", True, 100, "%", f"pictures on which the judge finds all right: {RIGHT}")
+MEAN = Metric("mean", "prompt accuracy, mean", "judge", True, 100, "%", "attributes of the prompt that the judge finds right")
+INSIDE = Metric("inside", "error inside the truth", "truth", False, 1, "levels", APART.format("the clean picture where it was damaged"))
+OUTSIDE = Metric("outside", "change outside it", "truth", False, 1, "levels", APART.format("the given picture where nothing was wrong"))
+HARM = Metric("harm", "error", "truth", False, 1, "levels", APART.format("the clean picture"))
+CHANGED = Metric("changed", "pictures changed", "truth", False, 100, "%", "pictures of which any pixel is another than in the given one")
+CONTROLLER = Metric("controller", "artifact area by the controller", "controller", False, 100, "%", BROKEN.format("the loop's controller"))
 
 BY_SET: Mapping[str, tuple[Metric, ...]] = {
     "prompts": (AREA, CORE, MEAN),

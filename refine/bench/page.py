@@ -20,6 +20,10 @@ from refine.trees import dump
 STYLE = Path(__file__).with_name("bench.css")
 SHOWN = 3  # cases of each kind
 SIDE = 256  # pixels
+KEY = (
+    "Change against the unrefined picture, mean [95 % CI]. Green: the interval excludes zero, for the better; red: for the worse; "
+    "grey: the metric steered the arm."
+)
 
 
 def page(title: str, where: Path, plan: Plan, made: Sequence[Table], budget: int) -> str:
@@ -53,8 +57,9 @@ def section(where: Path, table: Table, budget: int) -> Html:
     return element(
         "section",
         element("h2", table.set),
-        element("p", f"{tables.count(table)}. Change against the unrefined picture, mean [95 % CI].", class_="note"),
+        element("p", f"{tables.count(table)}. {KEY}", class_="note"),
         overview(table),
+        *(element("p", text, class_="note") for text in tables.glossary(table)),
         *remarks,
         *(element("div", plot, class_="plot") for plot in pictures if plot is not None),
         gallery(where, table),
@@ -75,9 +80,16 @@ def overview(table: Table) -> Html:
     for index, cells in enumerate(others):
         arm = cells[0]
         kinds = [None, *(kind(table.rows[metric.name][index], metric) for metric in table.metrics)]
-        row = (element("td", cell.replace("\\*", "*"), class_=name) for cell, name in zip(cells, kinds, strict=True))
+        row = (element("td", *stacked(cell.replace("\\*", "*")), class_=name) for cell, name in zip(cells, kinds, strict=True))
         rows.append(element("tr", *row, class_="ours" if arm == table.ours else None))
-    return scroll(heads, rows)
+    return scroll([head.replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓") for head in heads], rows)
+
+
+def stacked(cell: str) -> tuple[str | Html, ...]:
+    """An estimate with its marks, and below them its interval: so all columns fit side by side."""
+    value, bracket, rest = cell.partition(" [")
+    bounds, _, marks = rest.partition("]")
+    return (value + marks, element("small", f" [{bounds}]")) if bracket else (cell,)
 
 
 def kind(row: Row, metric: Metric) -> str | None:

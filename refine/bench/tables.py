@@ -70,6 +70,7 @@ def section(table: Table) -> list[str]:
         *head,
         "Change against the unrefined picture, mean [95 % CI].",
         grid(*overview(table)),
+        *glossary(table),
         *remarks(table),
         "What it cost, per picture:",
         grid(COST_HEADS, [cost_row(cost) for cost in table.costs]),
@@ -127,6 +128,12 @@ def count(table: Table) -> str:
 def missing(table: Table, metric: Metric) -> int:
     """Pictures of the baseline without a number, which leave the metric's table."""
     return int(np.isnan(table.values[table.baseline, metric.name]).sum())
+
+
+def glossary(table: Table) -> list[str]:
+    """What the columns are, in one line; none where they are rewards alone."""
+    told = [f"{metric.title}: {metric.about}" for metric in table.metrics if metric.about]
+    return [f"{'; '.join(told)}."] if told else []
 
 
 def remarks(table: Table) -> list[str]:
@@ -256,4 +263,4 @@ def digits(value: float) -> str:
 def grid(heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A markdown table."""
     lines = [heads, ["---"] * len(heads), *body]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in line) + " |" for line in lines)
