@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from refine import cli
 from refine.bench import folder, page, plots, publish, summary, tables, work
@@ -218,6 +222,39 @@ def test_duels_use_the_prompt_as_their_unit_and_the_metrics_direction() -> None:
 
 
 # Compute
+
+
+def test_a_value_holds_until_the_next_is_paid_for() -> None:
+    assert plots.stairs([(0.0, 5.0), (10.0, 7.0), (20.0, 7.0)]) == [(0.0, 5.0), (10.0, 5.0), (10.0, 7.0), (20.0, 7.0), (20.0, 7.0)]
+
+
+@given(st.lists(st.floats(plots.TOP, 440 - plots.BOTTOM), min_size=1, max_size=12))
+def test_labels_keep_apart_inside_and_near_their_lines(heights: list[float]) -> None:
+    ends = sorted((at, str(index), "") for index, at in enumerate(heights))
+    placed = plots.spread(ends)
+    assert all(after[0] - before[0] >= 15 - 1e-6 for before, after in pairwise(placed))
+    assert placed[-1][0] <= 440 - plots.BOTTOM
+    gaps = [math.inf, *(after[0] - before[0] for before, after in pairwise(ends)), math.inf]
+    crowd = 15 * len(ends)
+    for index, ((at, _, _), (now, _, _)) in enumerate(zip(ends, placed, strict=True)):
+        if min(gaps[index : index + 2]) > crowd and at <= 440 - plots.BOTTOM:
+            assert now == at, "what stands alone is not moved"
+
+
+def test_lines_are_seen_on_light_and_on_dark_cards() -> None:
+    style = page.STYLE.read_text(encoding="utf-8")
+    cards = re.search(r"--card: light-dark\((#\w{6}), (#\w{6})\)", style)
+    assert cards is not None
+
+    def light(hue: str) -> float:
+        parts = [int(hue[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for hue in plots.HUES:
+        for card in cards.groups():
+            low, high = sorted((light(hue), light(card)))
+            assert (high + 0.05) / (low + 0.05) >= 3, (hue, card)
 
 
 def test_lost_pictures_are_flat_over_compute_as_they_are_in_the_table() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from refine.bench.metrics import Metric
 from refine.bench.summary import Table, by_category, over_compute, win_matrix
@@ -16,10 +17,11 @@ from refine.evals.statistics import Interval
 from refine.report.markup import Html, element, join
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 860, 84, 190, 44, 52
-HUES = ("#6b7280", "#1d6fd8", "#d9480f", "#2b8a3e", "#9c36b5", "#c2255c", "#0b7285", "#a86a00", "#5f3dc4", "#495057", "#74b816", "#e8590c")
+HUES = ("#6b7280", "#1d6fd8", "#d9480f", "#2b8a3e", "#a845c4", "#cb3165", "#0e7f92", "#a86a00", "#7a5cf0", "#8a6a52", "#5c8f0d", "#9c4f8a")
 STYLE = (
     "text{font:12px ui-sans-serif,system-ui,sans-serif;fill:light-dark(#1f2023,#e8e6e1)}.soft{fill:light-dark(#6a6b70,#9b9ca3)}"
     ".title{font-size:14px;font-weight:600}.axis{stroke:light-dark(#d8d6d0,#33353c);fill:none}.zero{stroke:light-dark(#8a8b90,#7b7c83);fill:none}"
+    ".whisker{stroke:light-dark(#1f2023,#e8e6e1);stroke-width:1.5}"
 )
 
 
@@ -89,7 +91,7 @@ def compute(table: Table, most: int) -> Html | None:
     bands, lines, ends = [], [], []
     for index, (arm, curve) in enumerate(curves.items()):
         hue = HUES[(index + 1) % len(HUES)]
-        steps = [(x(point), *(y(v * metric.scale) for v in (gain.estimate, gain.low, gain.high))) for point, gain in curve]
+        steps = stairs([(x(point), *(y(v * metric.scale) for v in (gain.estimate, gain.low, gain.high))) for point, gain in curve])
         upper, lower = (" ".join(f"{step[0]},{step[k]}" for step in steps) for k in (3, 2))
         back = " ".join(reversed(lower.split(" ")))
         bands.append(element("polygon", points=f"{upper} {back}", fill=hue, fill_opacity=0.08))
@@ -103,13 +105,21 @@ def compute(table: Table, most: int) -> Html | None:
     return svg(height, f"{table.set}: {metric.title} against compute, {direction}", frame, *bands, *lines, *labels)
 
 
-def spread(ends: Sequence[tuple[float, str, str]], gap: float = 15) -> list[tuple[float, str, str]]:
-    """Labels in the order of their heights, moved apart where they would overlap, and kept above the axis."""
+def stairs(points: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """The points with a corner before each: a value holds until the next one is paid for."""
+    corners = ((after[0], *before[1:]) for before, after in pairwise(points))
+    return [points[0], *(one for pair in zip(corners, points[1:], strict=True) for one in pair)]
+
+
+def spread(ends: Sequence[tuple[float, str, str]], gap: float = 15, lowest: float = 440 - BOTTOM) -> list[tuple[float, str, str]]:
+    """Labels in the order of their heights, moved apart where they would overlap, and up where they would be below ``lowest``."""
     placed: list[tuple[float, str, str]] = []
     for at, name, hue in sorted(ends):
         placed.append((max(at, placed[-1][0] + gap) if placed else at, name, hue))
-    over = max(0.0, placed[-1][0] - (440 - BOTTOM)) if placed else 0.0
-    return [(at - over, name, hue) for at, name, hue in placed]
+    for index, (at, name, hue) in reversed(list(enumerate(placed))):
+        placed[index] = min(at, lowest), name, hue
+        lowest = placed[index][0] - gap
+    return placed
 
 
 def axes(x: Axis, y: Axis, height: float, below: str, beside: str) -> Html:
@@ -144,19 +154,19 @@ def categories(table: Table) -> Html | None:
         shapes.append(text(name, LEFT + 78, middle - 1, "end"))
         shapes.append(text(f"n = {count}", LEFT + 78, middle + 13, "end", "soft"))
         if gain is None:
-            shapes.append(text("one prompt has no interval", x.start + 8, middle + 4, "start", "soft"))
+            shapes.append(text("too few prompts for an interval", x.start + 8, middle + 4, "start", "soft"))
             continue
         low, at, high = (x(v * metric.scale) for v in (gain.low, gain.estimate, gain.high))
         good = (gain.estimate > 0) == metric.higher_is_better
         fill = "#2b8a3e" if good else "#d9480f"
         left, wide = min(x(0), at), abs(at - x(0))
         shapes.append(element("rect", x=f"{left:g}", y=middle - 9, width=f"{wide:g}", height=18, rx=3, fill=fill, fill_opacity=0.75))
-        shapes.append(line(low, middle, high, middle, "zero", stroke_width=2))
+        shapes.append(line(low, middle, high, middle, "whisker"))
     base = height - BOTTOM + 4
     ticks = [
         join((line(x(v), TOP, x(v), base, "axis" if v else "zero"), text(mark(v), x(v), base + 16, "middle", "soft"))) for v in x.ticks()
     ]
-    below = text(change(metric), (x.start + x.end) / 2, height - 10, "middle", "soft")
+    below = text(f"mean {change(metric)}, with 95 % BCa intervals; n: prompts", (x.start + x.end) / 2, height - 10, "middle", "soft")
     return svg(height, f"{table.set}: {titled(table, metric, table.ours)} of {table.ours} by category", *ticks, *shapes, below)
 
 
@@ -167,7 +177,7 @@ def wins(table: Table) -> Html | None:
     metric = table.metrics[0]
     names, cells = [cost.arm for cost in table.costs], win_matrix(table, metric)
     side, left, top = min(52.0, 620 / len(names)), 150, 118
-    height = top + 30 * len(names) + 24
+    height = top + 30 * len(names) + 30
     shapes = []
     for row, name in enumerate(names):
         y = top + 30 * row
@@ -177,6 +187,8 @@ def wins(table: Table) -> Html | None:
         for column, cell in enumerate(cells[row]):
             if cell is not None:
                 shapes.append(cell_of(cell, left + side * column, y, side))
+    key = "of the prompts that differ; pale: the 95 % interval (Wilson's) holds 50 %; =: none differs"
+    shapes.append(text(key, 12, height - 8, class_="soft"))
     return svg(height, f"{table.set}: {titled(table, metric)}, how often the row beats the column (%)", *shapes)
 
 
