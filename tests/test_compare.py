@@ -112,6 +112,8 @@ def test_less_area_and_cost_and_more_reward_are_gains() -> None:
     assert [pairing.gain(name, 1.0, 3.0) for name in (AREA, COST, "hps")] == [-2.0, -2.0, 2.0]
     assert pairing.gain("hps", None, 1.0) is None
     assert [pairing.difference(name, -0.25) for name in (AREA, "hps")] == ["−25.0 pp", "−0.2500"]
+    assert [pairing.difference(AREA, value) for value in (0.0, 0.0004, -0.00003)] == ["+0.0 pp", "+0.04 pp", "−0.003 pp"]
+    assert [pairing.difference(COST, value) for value in (-0.25, 12.4, 0.0)] == ["−0.2", "+12", "+0"]
 
 
 def test_images_given_are_told_apart_by_their_bytes() -> None:

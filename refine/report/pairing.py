@@ -97,10 +97,17 @@ def written(name: str, value: float | None) -> str:
 
 
 def difference(name: str, value: float | None) -> str:
-    """A difference of two measures with its sign; areas in percentage points."""
+    """A difference of two measures with its sign; areas in percentage points. A small one is not rounded to nothing."""
     if value is None:
         return "–"
-    return minus(f"{100 * value:+.1f} pp" if name == AREA else f"{value:+.0f}" if name == COST else score(value, signed=True))
+    if name == AREA:
+        return minus(f"{_rounded(100 * value, 1)} pp")
+    return minus(_rounded(value, 0) if name == COST else score(value, signed=True))
+
+
+def _rounded(value: float, places: int) -> str:
+    """With so many decimals, or one figure where these are all zeros."""
+    return format(value, f"+.{places}f" if value == 0 or round(value, places) else "+.1g")
 
 
 def told(name: str, change: Change) -> str:
