@@ -84,7 +84,7 @@ class Outcome:
 
 def halves(items: Sequence[T], prompt: Callable[[T], str], seed: int = 0) -> tuple[list[T], list[T]]:
     """A random half to tune on, the rest to report on; all images of a prompt are in the same one. Raises InputError for fewer than
-    ``LEAST`` items, or a single prompt."""
+    ``LEAST`` items, a single prompt, or one with so many that less than a quarter is left for a half."""
     if len(items) < LEAST:
         raise InputError(f"{len(items)} images are too few to tune on: half of them is for the report. Give at least {LEAST}.")
     counts = Counter(map(prompt, items))
@@ -93,7 +93,11 @@ def halves(items: Sequence[T], prompt: Callable[[T], str], seed: int = 0) -> tup
     names = list(counts)
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     sizes = np.cumsum([counts[name] for name in order])
-    tuned = set(order[: 1 + int(np.abs(sizes[:-1] - len(items) / 2).argmin())])
+    cut = int(np.abs(sizes[:-1] - len(items) / 2).argmin())
+    if 4 * min(sizes[cut], len(items) - sizes[cut]) < len(items):
+        [(most, count)] = counts.most_common(1)
+        raise InputError(f"{count} of {len(items)} images have one prompt, {most!r}: the half without it is too small. Give more prompts.")
+    tuned = set(order[: 1 + cut])
     return [item for item in items if prompt(item) in tuned], [item for item in items if prompt(item) not in tuned]
 
 
