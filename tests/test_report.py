@@ -33,6 +33,7 @@ from refine.report.markup import element
 from refine.report.masks import shrink
 from refine.report.outline import outline
 from refine.report.pictures import cropped, data_uri
+from refine.report.page import plots
 from refine.report.plots import scatter, steps
 from refine.report.verdicts import why
 from refine.report.words import arrow, count, percent, score
@@ -389,6 +390,12 @@ def test_the_course_of_a_reward_shows_the_gate_s_own_floor(run_dir: Path) -> Non
     assert steps(repaired, "smoothness")[-1].after == repaired.data["best"]["scores"]["smoothness"]
     assert steps(repaired, "area")[-1].after == repaired.data["best"]["critique"]["area"]
     assert steps(repaired, "area")[0].limit is None
+
+
+def test_a_scatter_names_its_scale() -> None:
+    lines = [{"first": {"area": 0.3, "scores": {}}, "final": {"area": area, "scores": {}}} for area in (0.0, 0.1, 0.3)]
+    drawn = plots(lines)
+    assert drawn is not None and "artifact area, 0 % to 30 %" in drawn.text
 
 
 def test_a_scatter_counts_what_rose_and_fell() -> None:

@@ -13,7 +13,7 @@ from refine.report.document import bar, choice, options
 from refine.report.item import Item
 from refine.report.markup import Html, element, join
 from refine.report.plots import scatter
-from refine.report.words import OUTCOMES, STOPS, arrow, outcome_of, percent
+from refine.report.words import OUTCOMES, STOPS, arrow, outcome_of, percent, score
 from refine.store import Line
 
 
@@ -60,8 +60,11 @@ def plots(images: Sequence[Line]) -> Html | None:
         ends = ((value_of(line["first"], name), value_of(line["final"], name)) for line in images)
         pairs = [(before, after) for before, after in ends if before is not None and after is not None]
         if len(pairs) > 2:
-            figures.append(element("figure", scatter(pairs, name), element("figcaption", name)))
-    words = "Each dot is an image: before (across) against after (up). On the line nothing changed."
+            show = percent if name == "artifact area" else score
+            low, high = show(min(map(min, pairs))), show(max(map(max, pairs)))
+            caption = element("figcaption", f"{name}, {low} to {high}")
+            figures.append(element("figure", scatter(pairs, name), caption))
+    words = "Each dot is an image: before (across) against after (up), on one scale. On the line nothing changed."
     return element("div", *figures, element("p", words, class_="small"), class_="plots") if figures else None
 
 
