@@ -395,6 +395,10 @@ def test_both_averages_of_growth_and_seeds_within_a_prompt() -> None:
     assert row.ratio.estimate == pytest.approx((2 + 4) / (1 + 4) - 1)
     assert row.mean_ratio.estimate == pytest.approx((2 / 1 + 4 / 4) / 2 - 1)
     assert table_of({"first": [0.0, 1.0], "arm": [1.0, 1.0]}).ratio is None
+    sparse = table_of({"first": [0.0, 1.0] * summary.SOLID, "arm": [0.0, 0.5] * summary.SOLID})
+    assert sparse.ratio is not None and sparse.mean_ratio is None
+    assert sparse.ratio.estimate == sparse.ratio.low == sparse.ratio.high == pytest.approx(-0.5)
+    assert table_of({"first": [0.0, 1.0] * summary.SOLID, "arm": [-0.5, 1.0] * summary.SOLID}).ratio is None
 
 
 # Pictures and cost
@@ -436,7 +440,10 @@ def test_operations_are_counted_where_torch_works() -> None:
     assert cost._counted(lambda: None) == (None, None)
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.0, "0"), (-0.004, "−0.0040"), (1234.5, "1234"), (12.34, "12.3"), (float("nan"), "–")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (-0.004, "−0.00400"), (0.00024, "0.000240"), (1e-7, "0"), (1234.5, "1234"), (12.34, "12.3"), (float("nan"), "–")],
+)
 def test_numbers_read_well(value: float, text: str) -> None:
     assert tables.digits(value) == text
 

@@ -191,6 +191,12 @@ def test_a_cell_is_one_line_of_a_table() -> None:
     assert tables.grid(["arm"], [["a\n b|c"]]).splitlines()[-1] == "| a b\\|c |"
 
 
+def test_an_arm_without_pictures_is_no_twin() -> None:
+    lost = paired(first=[1.0, 2.0], arm=[-1, -1], same=[1.0, 2.0])
+    assert "first = same" in tables.twins(lost)
+    assert "= arm" not in tables.twins(lost)
+
+
 def test_the_harm_table_says_what_it_counts() -> None:
     assert "pictures and repairs, not prompts" in tables.HARM_NOTE
 

@@ -34,6 +34,7 @@ from refine.evals.statistics import Floats, Interval
 MISSING: Line = {}
 Curve = tuple[tuple[int, float | None], ...]  # (denoiser evaluations spent, metric) at the start and after each kept attempt
 WORSE = 0.001  # of the picture: a smaller artifact counts as none, as in the loop
+SOLID = 20  # baselines above 0: with so many, no resample sums to 0
 GRID = 32  # points of a curve over compute
 
 
@@ -41,9 +42,9 @@ GRID = 32  # points of a curve over compute
 class Row:
     """One arm against the baseline by one metric, in the metric's own unit; ``gain`` is arm − baseline (its sign: as measured).
 
-    ratio: ratio of means − 1; mean_ratio: mean of ratios − 1 (both None where a baseline is not above 0). wins: share of the prompts
-    with a difference where the arm is better. ``n`` prompts from ``pictures`` samples, of them ``failed`` (or blank) and ``nan`` at zero
-    gain.
+    ratio: ratio of means − 1; mean_ratio: mean of ratios − 1 (None where a baseline is not above 0; the ratio of means is there as well
+    where no value is negative and ``SOLID`` baselines are above 0). wins: share of the prompts with a difference where the arm is better.
+    ``n`` prompts from ``pictures`` samples, of them ``failed`` (or blank) and ``nan`` at zero gain.
     """
 
     arm: str
@@ -218,6 +219,7 @@ def row(
     used = [line for line, kept in zip(lines, np.isfinite(base).tolist(), strict=True) if kept]
     gains = metric.sign * (pairs[:, 1] - pairs[:, 0])
     positive = bool((pairs[:, 0] > 0).all())
+    sums = positive or bool((pairs >= 0).all() and (pairs[:, 0] > 0).sum() >= SOLID)
     return Row(
         arm=arm.name,
         n=len(pairs),
@@ -227,7 +229,7 @@ def row(
         baseline=float(pairs[:, 0].mean()),
         mean=float(pairs[:, 1].mean()),
         gain=statistics.bootstrap(pairs),
-        ratio=statistics.bootstrap(pairs, statistics.relative_change) if positive else None,
+        ratio=statistics.bootstrap(pairs, statistics.relative_change) if sums else None,
         mean_ratio=statistics.bootstrap(pairs, statistics.mean_ratio_change) if positive else None,
         wins=statistics.win_rate(gains),
         changed=int((gains != 0).sum()),

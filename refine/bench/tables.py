@@ -173,7 +173,8 @@ def twins(table: Table) -> str:
     if not table.metrics:
         return ""
     groups: dict[tuple[bytes, ...], list[str]] = {}
-    for cost in table.costs:
+    drawn = [cost for cost in table.costs if cost.pictures > cost.blank]  # what is lost everywhere stands at the baseline's values
+    for cost in drawn:
         groups.setdefault(tuple(table.values[cost.arm, metric.name].tobytes() for metric in table.metrics), []).append(cost.arm)
     same = [" = ".join(names) for names in groups.values() if len(names) > 1]
     return f"Equal on every picture (what these arms change made no difference here): {'; '.join(same)}." if same else ""
@@ -252,10 +253,10 @@ def interval(value: Interval, scale: float, unit: str, signed: bool = True) -> s
 
 
 def digits(value: float) -> str:
-    """Three figures or so, with a true minus sign."""
+    """Three figures, at most six decimals, with a true minus sign."""
     if not math.isfinite(value):
         return NONE
-    places = next((places for least, places in ((100, 0), (10, 1), (1, 2), (0.1, 3)) if abs(value) >= least), 4)
+    places = next((places for places in range(6) if abs(value) >= 10 ** (2 - places)), 6)
     text = f"{value:.{places}f}"
     return text.replace("-", "−") if float(text) else "0"
 
