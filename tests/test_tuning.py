@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -130,6 +131,7 @@ def test_the_command_writes_a_preset_that_loads(tmp_path: Path, capsys: pytest.C
     assert cli.main(asked) == 0
     said = capsys.readouterr().out
     assert "on 8 images that were not tuned on" in said
+    assert re.search(r"change of artifact area .*: [−+\d.]+ points \[", said), "a difference of shares is no relative one"
     loaded = config.load([str(out)]).tree
     assert loaded["generator"]["use"] == "painter"
     assert loaded["generator"]["skill"] == 0.9

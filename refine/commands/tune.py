@@ -71,6 +71,7 @@ def report_lines(found: Fitted, outcomes: Sequence[Outcome], count: int, vetoes:
     strengths = ", ".join(f"{value:g}" for value in found.strengths) if found.strengths else "as they were: no repair was accepted"
     fall = f"{found.gate.fall:g} ({found.untouched} faults looked at twice)" if found.untouched else f"{found.gate.fall:g}, as it was"
     old, new = outcomes
+    areas = [interval(one.area, 100, "points") for one in outcomes]
     return [
         f"gate.noise: {', '.join(shares) or 'no rewards'} ({found.repaints} harmless repaints); gate.rise: {found.gate.rise:g}; "
         f"gate.suspicion: {found.gate.suspicion:g}",
@@ -78,7 +79,7 @@ def report_lines(found: Fitted, outcomes: Sequence[Outcome], count: int, vetoes:
         f"policy.strengths: {strengths} ({found.attempts} regions tried)",
         f"on {count} images that were not tuned on, before → after:",
         f"  regions repaired {share(old.repaired)} of {old.tried} → {share(new.repaired)} of {new.tried}",
-        f"  change of artifact area by the controller, which steers: {interval(old.area, 100, '%')} → {interval(new.area, 100, '%')}",
+        f"  change of artifact area by the controller, which steers: {areas[0]} → {areas[1]}",
         f"  harmless repaints that a reward vetoes {share(vetoes[0])} → {share(vetoes[1])} of {repaints}",
         f"  denoiser evaluations per image {old.evaluations:.1f} → {new.evaluations:.1f}",
     ]
