@@ -71,6 +71,7 @@ def test_the_baseline_runs_everywhere(tmp_path: Path) -> None:
         ("draws: 4", "draws: true", "draws is True; it must be a whole number"),
         ("draws: 4", "draws: 4\n3: x", "Unknown key '3'"),
         ("about: x\n", "", "about is None; it must be text"),
+        ("ours: ours", "ours: first", "ours and the baseline are both first"),
     ],
 )
 def test_faults_of_a_suite_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -79,6 +79,8 @@ def _suite_faults(tree: Tree) -> list[str]:
     faults = [fault for label, arm in arms.items() for fault in _arm_faults(label, arm)]
     roles = {role: fit[role] for role in ("baseline", "ours") if role in fit}
     faults += [unknown(f"{role}: arm", name, map(str, arms)) for role, name in roles.items() if name not in arms]
+    if "ours" in roles and roles["ours"] == roles.get("baseline"):
+        faults.append(f"ours and the baseline are both {roles['ours']}; ours is the arm to show against the baseline.")
     first = arms.get(roles.get("baseline"))
     if isinstance(first, dict) and "sets" in first:
         faults.append(f"the baseline {roles['baseline']} has sets; the others are compared with it on every set. Leave its sets out.")
