@@ -36,7 +36,7 @@ def test_shared_images_stand_in_one_row_and_the_rest_is_counted(capsys: pytest.C
     areas = [line["final"]["area"] for line in (repaired, left)]
     assert areas[0] == 0 < areas[1]
     assert f"0 % | {100 * areas[1]:.1f} % (+{100 * areas[1]:.1f} pp)" in said
-    assert "1 images of 2 runs" in said and "1 of a's images are not in every run" in said
+    assert "1 image of 2 runs" in said and "1 image of a not in every run" in said
     assert "0 better, 1 worse, 0 equal" in said, "area"
     assert "page: compare.html" in said
     page = Page(Path("compare.html").read_text(encoding="utf-8"))

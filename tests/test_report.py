@@ -32,8 +32,8 @@ from refine.report.item import read_items
 from refine.report.markup import element
 from refine.report.masks import shrink
 from refine.report.outline import outline
-from refine.report.pictures import cropped, data_uri
 from refine.report.page import plots
+from refine.report.pictures import cropped, data_uri
 from refine.report.plots import scatter, steps
 from refine.report.verdicts import why
 from refine.report.words import arrow, count, percent, score

@@ -13,6 +13,7 @@ from refine.errors import InputError
 from refine.report import pairing
 from refine.report.comparison import write_comparison
 from refine.report.pairing import Case, Side
+from refine.report.words import plural
 from refine.trees import differences
 
 
@@ -31,7 +32,7 @@ def execute(args: Namespace) -> None:
     screen.print(means(cases, runs))
     for run in runs:
         if alone := len(run.lines) - len(cases):
-            screen.print(f"{alone} of {run.folder}'s images are not in every run and are left out", soft_wrap=True)
+            screen.print(f"{plural(alone, 'image')} of {run.folder} not in every run, left out", soft_wrap=True)
     screen.print(f"page: {page}", soft_wrap=True)
 
 
@@ -47,7 +48,7 @@ def nothing_shared(runs: Sequence[Side]) -> str:
 
 def rows(cases: Sequence[Case], runs: Sequence[Side]) -> Table:
     """Per prompt and seed, every measure of each run, with the difference to the first."""
-    table = Table(title=f"{len(cases)} images of {len(runs)} runs: {' | '.join(str(run.folder) for run in runs)}", title_justify="left")
+    table = Table(title=f"{plural(len(cases), 'image')} of {len(runs)} runs: {' | '.join(str(run.folder) for run in runs)}", title_justify="left")
     table.add_column("prompt", overflow="fold")
     table.add_column("seed", justify="right")
     names = pairing.measures(runs, cases)
