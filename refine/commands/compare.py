@@ -48,7 +48,8 @@ def nothing_shared(runs: Sequence[Side]) -> str:
 
 def rows(cases: Sequence[Case], runs: Sequence[Side]) -> Table:
     """Per prompt and seed, every measure of each run, with the difference to the first."""
-    table = Table(title=f"{plural(len(cases), 'image')} of {len(runs)} runs: {' | '.join(str(run.folder) for run in runs)}", title_justify="left")
+    title = f"{plural(len(cases), 'image')} of {len(runs)} runs: {' | '.join(str(run.folder) for run in runs)}"
+    table = Table(title=title, title_justify="left")
     table.add_column("prompt", overflow="fold")
     table.add_column("seed", justify="right")
     names = pairing.measures(runs, cases)
