@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from refine.stilllife.render import RGB
 from refine.stilllife.scene import COLOURS
-from refine.stilllife.tools import Pixels, Stage, blend, blob, point_in, reach
+from refine.stilllife.tools import Pixels, Stage, another, blend, blob, point_in, reach
 from refine.types import Mask
 
 
@@ -61,9 +61,8 @@ def stain(stage: Stage, index: int, rng: np.random.Generator, severity: float) -
     """Part of the solid has another colour."""
     solid = stage.solid_mask(index)
     spot = blob(rng, stage.size, point_in(rng, solid), reach(solid) * (0.55 + 0.35 * severity)) & solid
-    others = [colour for colour in COLOURS if colour != stage.scene.solids[index].colour]
     light = stage.pixels.max(-1, keepdims=True) / 255
-    ink = np.array(RGB[others[int(rng.integers(len(others)))]], np.float32) * 255 * light
+    ink = np.array(RGB[another(rng, COLOURS, stage.scene.solids[index].colour)], np.float32) * 255 * light
     return blend(stage.pixels, np.asarray(ink, np.float32), spot, 0.45 + 0.55 * severity)
 
 

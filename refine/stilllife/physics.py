@@ -9,24 +9,24 @@ from dataclasses import replace
 
 import numpy as np
 
-from refine.stilllife.render import Prop, prop
+from refine.stilllife.render import prop
 from refine.stilllife.scene import SHAPES
-from refine.stilllife.tools import Pixels, Stage, other_side
+from refine.stilllife.tools import Pixels, Stage, another, other_side
 
 
 def shadow_missing(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
     item = stage.props[index]
-    return _drawn(stage, index, replace(item, shadows=((item.light, 1 - severity),)))
+    return stage.redraw(index, replace(item, shadows=((item.light, 1 - severity),)))
 
 
 def shadow_reversed(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
     item = stage.props[index]
-    return _drawn(stage, index, replace(item, shadows=((item.light, 1 - severity), (other_side(item.light), severity))))
+    return stage.redraw(index, replace(item, shadows=((item.light, 1 - severity), (other_side(item.light), severity))))
 
 
 def shadow_doubled(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
     item = stage.props[index]
-    return _drawn(stage, index, replace(item, shadows=((item.light, 1.0), (other_side(item.light), severity))))
+    return stage.redraw(index, replace(item, shadows=((item.light, 1.0), (other_side(item.light), severity))))
 
 
 def shadow_detached(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
@@ -35,30 +35,25 @@ def shadow_detached(stage: Stage, index: int, rng: np.random.Generator, severity
     away = (1 if item.light == "left" else -1) * (0.7 + 1.1 * severity) * item.solid.radius
     x, y, z = item.base
     ghost = replace(item, base=(x + away, y, z - 0.5 * severity * item.solid.radius), visible=False)
-    return _drawn(stage, index, replace(item, shadows=()), ghost)
+    return stage.redraw(index, replace(item, shadows=()), ghost)
 
 
 def shadow_foreign(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
     """The shadow of another shape, too large: thrown by an unseen solid."""
     item = stage.props[index]
-    shapes = [shape for shape in SHAPES if shape != item.solid.shape]
-    ghost = prop(replace(item.solid, shape=shapes[int(rng.integers(len(shapes)))]), item.light)
+    ghost = prop(replace(item.solid, shape=another(rng, SHAPES, item.solid.shape)), item.light)
     factor = 1.1 + 0.8 * severity
     axes = tuple((a * factor, b * factor, c * factor) for a, b, c in ghost.axes)
-    return _drawn(stage, index, replace(item, shadows=()), replace(ghost, axes=axes, visible=False))
+    return stage.redraw(index, replace(item, shadows=()), replace(ghost, axes=axes, visible=False))
 
 
 def floating(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
     item = stage.props[index]
     x, _, z = item.base
-    return _drawn(stage, index, replace(item, base=(x, (0.25 + 0.85 * severity) * item.solid.radius, z)))
+    return stage.redraw(index, replace(item, base=(x, (0.25 + 0.85 * severity) * item.solid.radius, z)))
 
 
 def lit_wrong(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
     """Shade and highlight on the side that the light does not reach; severity is the share of the wrong shading."""
-    wrong = _drawn(stage, index, replace(stage.props[index], light=other_side(stage.scene.light)))
+    wrong = stage.redraw(index, replace(stage.props[index], light=other_side(stage.scene.light)))
     return stage.pixels + (wrong - stage.pixels) * np.float32(0.35 + 0.65 * severity)
-
-
-def _drawn(stage: Stage, index: int, changed: Prop, *extra: Prop) -> Pixels:
-    return np.asarray(stage.redraw(index, changed, *extra).image, np.float32)

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from refine.stilllife import solids
-from refine.stilllife.render import Prop, draw
+from refine.stilllife.render import draw
 from refine.stilllife.scene import COLOURS, SHAPES
-from refine.stilllife.tools import Pixels, Stage
+from refine.stilllife.tools import Pixels, Stage, another
 
 Axes = tuple[tuple[float, float, float], ...]
 
@@ -25,7 +25,7 @@ def bitten(stage: Stage, index: int, rng: np.random.Generator, severity: float) 
     outwards = np.linalg.inv(np.array(item.axes)) @ np.array([side, 0.0, -np.sqrt(1 - side * side)])
     reach = 0.8 * (1 - height / top * 0.8 if item.solid.shape == "cone" else 1.0) / np.linalg.norm(outwards)
     centre = outwards * reach
-    return _drawn(stage, index, replace(item, bite=(float(centre[0]), height, float(centre[2]), 0.36 + 0.34 * severity)))
+    return stage.redraw(index, replace(item, bite=(float(centre[0]), height, float(centre[2]), 0.36 + 0.34 * severity)))
 
 
 def doubled(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
@@ -33,20 +33,20 @@ def doubled(stage: Stage, index: int, rng: np.random.Generator, severity: float)
     item = stage.props[index]
     shift = _sign(rng) * (0.35 + 0.6 * severity) * item.solid.radius
     x, y, z = item.base
-    return _drawn(stage, index, item, replace(item, base=(x + shift, y, z + rng.uniform(-0.2, 0.3))))
+    return stage.redraw(index, item, replace(item, base=(x + shift, y, z + rng.uniform(-0.2, 0.3))))
 
 
 def fused(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
     """A solid of another shape grows out of its upper half."""
     item = stage.props[index]
-    shape = _other(rng, SHAPES, item.solid.shape)
-    colour = item.solid.colour if rng.random() < 0.5 else _other(rng, COLOURS, item.solid.colour)
+    shape = another(rng, SHAPES, item.solid.shape)
+    colour = item.solid.colour if rng.random() < 0.5 else another(rng, COLOURS, item.solid.colour)
     factor = 0.42 + 0.33 * severity
     x, _, z = item.base
     lift = rng.uniform(0.5, 0.9) * solids.HEIGHT[item.solid.shape] * item.solid.radius
     base = (x + _sign(rng) * rng.uniform(0.1, 0.5) * item.solid.radius, lift, z - 0.2)
     grown = replace(item, solid=replace(item.solid, shape=shape, colour=colour), axes=_scaled(item.axes, (factor,) * 3), base=base)
-    return _drawn(stage, index, item, grown)
+    return stage.redraw(index, item, grown)
 
 
 def stump(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
@@ -59,7 +59,7 @@ def stump(stage: Stage, index: int, rng: np.random.Generator, severity: float) -
     wide = 0.35 if item.solid.shape == "cone" else 0.6
     base = (x + wide * float(np.sign(lean)) * item.solid.radius, rng.uniform(0.5, 1.1) * item.solid.radius, z - 0.3 * item.solid.radius)
     limb = replace(item, solid=replace(item.solid, shape="cylinder"), axes=axes, base=base)
-    return _drawn(stage, index, item, limb)
+    return stage.redraw(index, item, limb)
 
 
 def stretched(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
@@ -68,14 +68,14 @@ def stretched(stage: Stage, index: int, rng: np.random.Generator, severity: floa
     tall, wide = 1 + 0.75 * severity, 1 - 0.30 * severity
     if rng.random() < 0.5:
         tall, wide = 1 - 0.45 * severity, 1 + 0.45 * severity
-    return _drawn(stage, index, replace(item, axes=_scaled(item.axes, (wide, tall, wide))))
+    return stage.redraw(index, replace(item, axes=_scaled(item.axes, (wide, tall, wide))))
 
 
 def leaning(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
     """Sheared to a side."""
     item = stage.props[index]
     (a, _, c), (_, height, _), third = item.axes
-    return _drawn(stage, index, replace(item, axes=((a, _sign(rng) * (0.2 + 0.55 * severity) * height, c), (0.0, height, 0.0), third)))
+    return stage.redraw(index, replace(item, axes=((a, _sign(rng) * (0.2 + 0.55 * severity) * height, c), (0.0, height, 0.0), third)))
 
 
 def melted(stage: Stage, index: int, rng: np.random.Generator, severity: float) -> Pixels:
@@ -100,7 +100,7 @@ def twisted(stage: Stage, index: int, rng: np.random.Generator, severity: float)
 
 def _warped(stage: Stage, index: int, dx: npt.NDArray[np.float32], dy: npt.NDArray[np.float32]) -> Pixels:
     """The solid's own pixels, fetched from (x + dx, y + dy), over the scene without it (its shadow stays)."""
-    behind = np.asarray(stage.redraw(index, replace(stage.props[index], visible=False)).image, np.float32)
+    behind = stage.redraw(index, replace(stage.props[index], visible=False))
     alone = draw((replace(stage.props[index], shadows=()),), stage.scene.floor, stage.size)
     y, x = np.mgrid[: stage.size, : stage.size].astype(np.float32)
     where = np.stack([y + dy, x + dx])
@@ -122,12 +122,3 @@ def _scaled(axes: Axes, factors: tuple[float, ...]) -> Axes:
 
 def _sign(rng: np.random.Generator) -> float:
     return 1.0 if rng.random() < 0.5 else -1.0
-
-
-def _other(rng: np.random.Generator, options: tuple[str, ...], used: str) -> str:
-    rest = [option for option in options if option != used]
-    return rest[int(rng.integers(len(rest)))]
-
-
-def _drawn(stage: Stage, index: int, changed: Prop, *extra: Prop) -> Pixels:
-    return np.asarray(stage.redraw(index, changed, *extra).image, np.float32)

@@ -39,9 +39,10 @@ class Stage:
     def pixels(self) -> Pixels:
         return np.asarray(self.rendered.image, np.float32)
 
-    def redraw(self, index: int, changed: Prop, *extra: Prop) -> Rendered:
+    def redraw(self, index: int, changed: Prop, *extra: Prop) -> Pixels:
         """The picture with prop ``index`` replaced and more props added behind it in the list."""
-        return draw((*self.props[:index], changed, *self.props[index + 1 :], *extra), self.scene.floor, self.size)
+        props = (*self.props[:index], changed, *self.props[index + 1 :], *extra)
+        return np.asarray(draw(props, self.scene.floor, self.size).image, np.float32)
 
     def solid_mask(self, index: int) -> Mask:
         return np.asarray(self.rendered.ids == index)
@@ -57,6 +58,12 @@ class Stage:
 
 def other_side(light: str) -> str:
     return "right" if light == "left" else "left"
+
+
+def another(rng: np.random.Generator, options: Sequence[str], used: str) -> str:
+    """A random one of the options that are left without ``used``."""
+    rest = [option for option in options if option != used]
+    return rest[int(rng.integers(len(rest)))]
 
 
 def picture(pixels: Pixels) -> Image:
