@@ -30,10 +30,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import refine
+from refine.embedded import WEIGHTS
 from refine.errors import InputError, loading
 from refine.stilllife.captions import parse
-from refine.stilllife.scene import COLOURS, FLOORS, LIGHTS, MATERIALS, SHAPES, SIZES, Scene
+from refine.stilllife.scene import ATTRIBUTES, FLOORS, LIGHTS, Scene
 from refine.types import Heat, Image
 
 SIDE = 128  # pixels: the side that pictures are resized to
@@ -44,12 +44,10 @@ NEAR = 2  # cells: two peaks this close are one solid
 ARTIFACT = 0.5  # a pixel above this probability counts as broken
 FAULTY = 0.005  # a picture with more than this share of broken pixels is faulty
 
-SOLID_HEADS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "material": MATERIALS}
-)
+SOLID_HEADS = ATTRIBUTES
 SCENE_HEADS: Mapping[str, tuple[str, ...]] = MappingProxyType({"floor": FLOORS, "light": LIGHTS})
 HEADS: Mapping[str, tuple[str, ...]] = MappingProxyType({**SOLID_HEADS, **SCENE_HEADS})
-DEFAULT_PATH = Path(refine.__path__[0]) / "weights" / "mini" / "judge"
+DEFAULT_PATH = WEIGHTS / "mini" / "judge"
 
 Kind = tuple[str, str, str, str]
 

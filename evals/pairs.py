@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,12 +19,12 @@ from refine.errors import InputError
 from refine.stilllife.captions import caption
 from refine.stilllife.damage import KINDS, Damaged, damage
 from refine.stilllife.render import Rendered, render
-from refine.stilllife.scene import COLOURS, FLOORS, LIGHTS, MATERIALS, SHAPES, SIZES, Scene, Solid, arrange, sample_scene
+from refine.stilllife.scene import ATTRIBUTES, FLOORS, LIGHTS, Scene, Solid, arrange, sample_scene
+from refine.stilllife.tools import another
 from refine.types import CATEGORIES, Image, Reward
 
 PairKind = Literal["damage", "caption", "severity"]
-KIND_NAMES: tuple[PairKind, ...] = ("damage", "caption", "severity")
-ATTRIBUTES = ("colour", "shape", "size", "material", "order", "floor", "light")
+CHANGES = ("colour", "shape", "size", "material", "order", "floor", "light")
 MILD, SEVERE = (0.35, 0.55), (0.85, 1.0)
 WORSE_BY = 1.25  # severe damage changes the pixels at least this many times as much as mild damage
 HELD_OUT = 2_000_000
@@ -108,28 +108,19 @@ def change(scene: Scene, rng: np.random.Generator) -> tuple[Scene, str]:
 
     A new size or order moves the solids to even gaps, so that none leaves the picture.
     """
-    possible = [name for name in ATTRIBUTES if name != "order" or len({solid.kind for solid in scene.solids}) > 1]
+    possible = [name for name in CHANGES if name != "order" or len({solid.kind for solid in scene.solids}) > 1]
     attribute = str(rng.choice(possible))
     if attribute == "floor":
-        return replace(scene, floor=_other(rng, FLOORS, scene.floor)), attribute
+        return replace(scene, floor=another(rng, FLOORS, scene.floor)), attribute
     if attribute == "light":
-        return replace(scene, light=_other(rng, LIGHTS, scene.light)), attribute
+        return replace(scene, light=another(rng, LIGHTS, scene.light)), attribute
     if attribute == "order":
         return replace(scene, solids=arrange(_swapped(scene.solids, rng))), attribute
     k = int(rng.integers(len(scene.solids)))
     solids = list(scene.solids)
-    solids[k] = _changed(solids[k], attribute, rng)
+    new: dict[str, Any] = {attribute: another(rng, ATTRIBUTES[attribute], getattr(solids[k], attribute))}
+    solids[k] = replace(solids[k], **new)
     return replace(scene, solids=arrange(solids) if attribute == "size" else tuple(solids)), attribute
-
-
-def _changed(solid: Solid, attribute: str, rng: np.random.Generator) -> Solid:
-    if attribute == "colour":
-        return replace(solid, colour=_other(rng, COLOURS, solid.colour))
-    if attribute == "shape":
-        return replace(solid, shape=_other(rng, SHAPES, solid.shape))
-    if attribute == "size":
-        return replace(solid, size=_other(rng, SIZES, solid.size))
-    return replace(solid, material=_other(rng, MATERIALS, solid.material))
 
 
 def _swapped(solids: Sequence[Solid], rng: np.random.Generator) -> list[Solid]:
@@ -137,10 +128,6 @@ def _swapped(solids: Sequence[Solid], rng: np.random.Generator) -> list[Solid]:
     candidates = [k for k in range(len(solids) - 1) if solids[k].kind != solids[k + 1].kind]
     k = candidates[int(rng.integers(len(candidates)))]
     return [*solids[:k], solids[k + 1], solids[k], *solids[k + 2 :]]
-
-
-def _other(rng: np.random.Generator, options: Sequence[str], current: str) -> str:
-    return str(rng.choice([option for option in options if option != current]))
 
 
 def accuracy(reward: Reward, seeds: Iterable[int], chunk: int = 32) -> dict[str, float]:

@@ -20,14 +20,15 @@ from torch.nn import functional as F
 from refine.evals.pairs import Group, make_group
 from refine.evals.preprocess import normalise
 from refine.stilllife.captions import caption, parse
-from refine.stilllife.scene import COLOURS, FLOORS, LIGHTS, MATERIALS, SHAPES, SIZES, Scene, sample_scene
+from refine.stilllife.scene import ATTRIBUTES, FLOORS, LIGHTS, Scene, sample_scene
+from refine.stilllife.tools import other_side
 
 FIRST_SEED = 300_000
 SHARD = 500
 SIDE, PATCH = 128, 16
 SLOTS = 3
 READ_PER_GROUP = 4
-SOLID_CLASSES = (1 + len(SHAPES), 1 + len(COLOURS), 1 + len(SIZES), 1 + len(MATERIALS))  # class 0: no solid
+SOLID_CLASSES = tuple(1 + len(names) for names in ATTRIBUTES.values())  # class 0: no solid
 SCENE_CLASSES = SOLID_CLASSES * SLOTS + (len(FLOORS), len(LIGHTS))
 
 Bytes = npt.NDArray[np.uint8]
@@ -156,8 +157,7 @@ def spoiled(pixels: Tensor, rng: np.random.Generator) -> Tensor:
 
 def mirrored(scene: Scene) -> Scene:
     """The scene in a mirror: order reversed, light from the other side."""
-    other = LIGHTS[1 - LIGHTS.index(scene.light)]
-    return Scene(tuple(replace(solid, x=-solid.x) for solid in scene.solids[::-1]), scene.floor, other)
+    return Scene(tuple(replace(solid, x=-solid.x) for solid in scene.solids[::-1]), scene.floor, other_side(scene.light))
 
 
 def _mirror(arrays: npt.NDArray[Number], flips: npt.NDArray[np.bool_]) -> npt.NDArray[Number]:
@@ -167,12 +167,11 @@ def _mirror(arrays: npt.NDArray[Number], flips: npt.NDArray[np.bool_]) -> npt.ND
     return arrays
 
 
-def _solid_row(scene: Scene, k: int) -> tuple[int, int, int, int]:
+def _solid_row(scene: Scene, k: int) -> list[int]:
     """Class numbers of solid k; zeros where there is none."""
     if not 0 <= k < len(scene.solids):
-        return 0, 0, 0, 0
-    s = scene.solids[k]
-    return 1 + SHAPES.index(s.shape), 1 + COLOURS.index(s.colour), 1 + SIZES.index(s.size), 1 + MATERIALS.index(s.material)
+        return [0] * len(ATTRIBUTES)
+    return [1 + names.index(word) for names, word in zip(ATTRIBUTES.values(), scene.solids[k].kind, strict=True)]
 
 
 def _patch_labels(scenes: tuple[Scene, Scene], ids: npt.NDArray[np.int8]) -> Labels:

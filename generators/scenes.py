@@ -18,14 +18,14 @@ import numpy.typing as npt
 
 from refine.stilllife.captions import caption
 from refine.stilllife.render import Rendered, render
-from refine.stilllife.scene import COLOURS, MATERIALS, SHAPES, SIZES, Scene, sample_scene
+from refine.stilllife.scene import ATTRIBUTES, Scene, sample_scene
 
 SIDE = 128  # pixels
 CELL = 8  # pixels a latent cell covers
 CAPTIONS = 8  # per scene: the canonical one and paraphrases
 SOLIDS = 3
 COVERED = 0.25  # share of a cell that a solid must cover to own it
-GROUPS = (SHAPES, COLOURS, SIZES, MATERIALS)
+GROUPS = tuple(ATTRIBUTES.values())
 
 Chunk = dict[str, npt.NDArray[Any]]
 

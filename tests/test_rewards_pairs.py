@@ -14,7 +14,7 @@ from refine.evals import reward_data, reward_models, reward_training
 from refine.evals.clip_text import bpe_tokenizer
 from refine.evals.hps import HPSv2
 from refine.evals.imagereward import ImageReward
-from refine.evals.pairs import ATTRIBUTES, HELD_OUT, Pair, accuracy, change, pairs
+from refine.evals.pairs import CHANGES, HELD_OUT, Pair, accuracy, change, pairs
 from refine.evals.reward_losses import prefer, word_loss
 from refine.stilllife.captions import VOCABULARY, parse
 from refine.stilllife.scene import Scene, Solid, sample_scene
@@ -66,7 +66,7 @@ def test_a_change_is_of_exactly_one_attribute() -> None:
             assert sorted(solids) == sorted(others) and solids != others
         else:
             assert differing + (scene.floor != twin.floor) + (scene.light != twin.light) == 1
-    assert seen == set(ATTRIBUTES)
+    assert seen == set(CHANGES)
 
 
 @dataclass

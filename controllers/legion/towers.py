@@ -20,9 +20,10 @@ from refine import trunk
 from refine.controllers.legion.cache import Cache
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.processing import CLIP_MEAN, CLIP_STD, SAM_MEAN, SAM_STD
-from refine.stilllife.packing import ATTRIBUTES, KINDS
+from refine.stilllife.packing import KINDS
+from refine.stilllife.scene import ATTRIBUTES
 
-COUNTS = [len(names) for names in ATTRIBUTES]
+COUNTS = [len(names) for names in ATTRIBUTES.values()]
 PRESENT = 0.03  # share of a patch that a fault covers at least, to count as in it
 NOWHERE = -100  # label of a cell without a solid
 ATTRIBUTE_WEIGHT, IMAGE_WEIGHT, FAULT_WEIGHT = 0.25, 10.0, 20.0  # the last two: most cells are whole, most kinds absent

@@ -12,7 +12,7 @@ from itertools import permutations
 
 import numpy as np
 
-from refine.stilllife.scene import COLOURS, FLOORS, LIGHTS, SHAPES, Scene, Solid, arrange
+from refine.stilllife.scene import ATTRIBUTES, COLOURS, FLOORS, LIGHTS, SHAPES, Scene, Solid, arrange
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "small": ("small", "little", "tiny"),
@@ -124,11 +124,10 @@ def _solid(name: str) -> Solid | None:
     if match is None:
         return None
     words = [_MEANING.get(word, "") for word in match.groups()]
-    groups = (SHAPES, COLOURS, ("small", "large"), ("matte", "shiny"))
-    found = [[word for word in words if word in group] for group in groups]
-    if any(len(words) != 1 for words in found) or words[-1] not in SHAPES:
+    found = [[word for word in words if word in names] for names in ATTRIBUTES.values()]
+    if any(len(named) != 1 for named in found) or words[-1] not in SHAPES:
         return None
-    shape, colour, size, material = (words[0] for words in found)
+    shape, colour, size, material = (name for (name,) in found)
     return Solid(shape, colour, size, material)
 
 

@@ -17,12 +17,11 @@ import numpy.typing as npt
 
 from refine.stilllife.damage import CATALOGUE, REPAINTED, Sample
 from refine.stilllife.render import render
-from refine.stilllife.scene import COLOURS, LIGHTS, MATERIALS, SHAPES, SIZES, Scene
+from refine.stilllife.scene import ATTRIBUTES, LIGHTS, Scene
 from refine.types import CATEGORIES
 
 FIELDS = ("images", "ids", "solids", "light", "owner", "masks", "phrases", "explanations", "categories", "kinds")
 KINDS: tuple[str, ...] = (*CATALOGUE, *REPAINTED, "other")
-ATTRIBUTES: tuple[tuple[str, ...], ...] = (SHAPES, COLOURS, SIZES, MATERIALS)
 
 Array = npt.NDArray[np.generic]
 
@@ -65,5 +64,5 @@ def _solids(scene: Scene) -> npt.NDArray[np.uint8]:
     """(3, 4) indices of shape, colour, size and material; rows of solids that are not there are 0."""
     table = np.zeros((3, 4), np.uint8)
     for row, solid in zip(table, scene.solids, strict=False):
-        row[:] = [names.index(value) for names, value in zip(ATTRIBUTES, solid.kind, strict=True)]
+        row[:] = [names.index(value) for names, value in zip(ATTRIBUTES.values(), solid.kind, strict=True)]
     return table

@@ -6,8 +6,10 @@ World frame: x to the right, y up, z away from the camera; the floor is y = 0. L
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from types import MappingProxyType
 
 import numpy as np
 
@@ -17,6 +19,8 @@ SIZES = ("small", "large")
 MATERIALS = ("matte", "shiny")
 FLOORS = ("grey", "beige", "slate", "wood")
 LIGHTS = ("left", "right")
+# What a caption states of a solid, in the order of ``Solid.kind``.
+ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType({"shape": SHAPES, "colour": COLOURS, "size": SIZES, "material": MATERIALS})
 
 RADIUS = {"small": 0.76, "large": 1.38}
 COUNT_PROBABILITIES = (0.30, 0.45, 0.25)
