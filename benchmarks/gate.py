@@ -12,12 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from benchmarks import common
-from benchmarks.losses import gap
 from benchmarks.recipe import SEED0
-from benchmarks.repair import damaged
+from benchmarks.repair import damaged, gap
 from refine import stages
 from refine.bench.summary import WORSE
 from refine.errors import spoken
@@ -81,7 +78,7 @@ def collect(bench: common.Bench, seeds: Sequence[int], hard: bool) -> tuple[list
         stages.trial(prompts[i], seeds[i], (0, turn), firsts[i], region, policy, models, None) for turn, (i, region) in enumerate(places)
     ]
     proposals = stages.propose([one for one in asked if one], models, stages.ignore, 1)
-    truths = [np.logical_or.reduce([region.mask for region in sample.regions]) for sample in samples]
+    truths = [sample.mask for sample in samples]
     tried = []
     for (index, _), (trial, options) in zip(places, proposals, strict=True):
         mask = trial.where.touched if trial.where else None

@@ -17,13 +17,13 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.recipe import SEED0
-from benchmarks.repair import damaged
+from benchmarks.repair import damaged, gap
 from refine.bench.work import Known
 from refine.errors import spoken
 from refine.evals import statistics
 from refine.evals.statistics import Floats
 from refine.stilllife.damage import Sample
-from refine.types import Attempt, Image, Mask, Record
+from refine.types import Attempt, Mask, Record
 
 FOUND = 0.1  # a fault is found where an attempt may change at least this share of it
 BETTER = 0.7  # a candidate is truly better where it leaves less than this share of the error in the truth that it may change
@@ -55,7 +55,7 @@ def make(bench: common.Bench, seeds: Sequence[int], hard: bool) -> list[common.R
 def books(sample: Sample, record: Record) -> dict[str, float | str]:
     """One row. ``before`` and the books: mean error over the truth mask, in levels of 255; the books add up to ``before``."""
     attempts = record.repairs
-    truth = np.logical_or.reduce([region.mask for region in sample.regions])
+    truth = sample.mask
     before, after = (gap(image, sample.clean) for image in (record.first.image, record.best.image))
     tried, kept = (covered(truth, attempts, kept_only) for kept_only in (False, True))
     found = {index: bool((region.mask & tried).sum() >= FOUND * region.mask.sum()) for index, region in enumerate(sample.regions)}
@@ -67,11 +67,6 @@ def books(sample: Sample, record: Record) -> dict[str, float | str]:
     start = float(before[truth].mean())
     faults = " ".join(f"{kind}:{'found' if found[index] else 'missed'}" for index, kind in enumerate(sample.kinds))
     return {"before": start, "gone": start - sum(left.values()), **left, "faults": faults, **decisions(sample, record, attempts, truth)}
-
-
-def gap(image: Image, clean: Image) -> Floats:
-    """(H, W) mean absolute difference of the channels, in levels of 255."""
-    return np.asarray(np.abs(np.asarray(image, np.float64) - np.asarray(clean, np.float64)).mean(2))
 
 
 def covered(truth: Mask, attempts: Sequence[Attempt], kept_only: bool) -> Mask:

@@ -20,7 +20,7 @@ import PIL.Image
 from scipy import ndimage
 
 from benchmarks import common
-from benchmarks.repair import damaged
+from benchmarks.repair import damaged, gap
 from refine import regions, repair, runner
 from refine.config import Config
 from refine.errors import spoken
@@ -112,7 +112,7 @@ def painted(generator: Generator, sample: Sample, place: int, strength: float, s
 
 def wrong(image: Image, sample: Sample, place: int) -> float:
     """Mean absolute error inside one fault's mask, in levels of 255."""
-    return float(np.abs(np.asarray(image, np.float64) - np.asarray(sample.clean, np.float64)).mean(2)[sample.regions[place].mask].mean())
+    return float(gap(image, sample.clean)[sample.regions[place].mask].mean())
 
 
 def filled(image: Image, mask: Mask) -> Image:

@@ -75,13 +75,17 @@ def damaged(seed: int, hard: bool) -> Sample:
 
 def errors(sample: Sample, record: Record) -> dict[str, float]:
     """Mean absolute difference from the clean render, in levels of 255, inside and outside the truth mask."""
-    mask = np.logical_or.reduce([region.mask for region in sample.regions])
-    clean = np.asarray(sample.clean, np.float64)
+    mask = sample.mask
     columns: dict[str, float] = {}
     for name, image in (("before", record.first.image), ("after", record.best.image)):
-        gap = np.abs(np.asarray(image, np.float64) - clean).mean(2)
-        columns |= {f"inside_{name}": float(gap[mask].mean()), f"outside_{name}": float(gap[~mask].mean())}
+        error = gap(image, sample.clean)
+        columns |= {f"inside_{name}": float(error[mask].mean()), f"outside_{name}": float(error[~mask].mean())}
     return columns
+
+
+def gap(image: Image, clean: Image) -> statistics.Floats:
+    """(H, W) mean absolute difference of the channels, in levels of 255."""
+    return np.asarray(np.abs(np.asarray(image, np.float64) - np.asarray(clean, np.float64)).mean(2))
 
 
 def judged(bench: common.Bench, record: Record) -> dict[str, float | str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +64,6 @@ class Batch:
 def example(sample: Sample) -> Examples:
     """One picture, as Examples of length 1. The reading grid follows the undamaged scene."""
     ids = render(sample.scene, SIDE).ids
-    mask = np.zeros((SIDE, SIDE), np.bool_)
-    for region in sample.regions:
-        mask |= region.mask
     middles, solids = np.full((MOST_SOLIDS, 2), -1, np.int8), np.full((MOST_SOLIDS, len(SOLID_HEADS)), -1, np.int8)
     for index, solid in enumerate(sample.scene.solids):
         rows, columns = np.nonzero(ids == index)
@@ -78,7 +75,7 @@ def example(sample: Sample) -> Examples:
     return Examples(
         image=_bytes(sample.image)[None],
         clean=_bytes(sample.clean)[None],
-        mask=np.packbits(mask)[None],
+        mask=np.packbits(sample.mask)[None],
         ids=ids[None, step // 2 :: step, step // 2 :: step],
         middles=middles[None],
         solids=solids[None],
@@ -127,7 +124,7 @@ def batch(examples: Examples, rng: Rng, size: int, damaged: float = 0.65) -> Bat
     pixels = np.stack([jpeg(picture, int(rng.integers(50, 96))) if rng.random() < 0.2 else picture for picture in pixels])
     whole = truth(examples, rows, use_damaged)
     x = spoil(torch.from_numpy(pixels.transpose(0, 3, 1, 2) / np.float32(127.5) - 1).float(), rng)
-    return mirror(Batch(x, whole.heat, whole.truth, whole.artifact), torch.from_numpy(rng.random(size) < 0.5))
+    return mirror(replace(whole, x=x), torch.from_numpy(rng.random(size) < 0.5))
 
 
 def truth(examples: Examples, rows: npt.NDArray[np.int64], damaged: npt.NDArray[np.bool_]) -> Batch:

@@ -143,7 +143,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Measures]:
     samples = [sample_damage(np.random.default_rng(TEST_SEED + index)) for index in range(args.n)]
     clean, damaged = [sample.clean for sample in samples], [sample.image for sample in samples]
     empty = [np.zeros((image.height, image.width), np.bool_) for image in clean]
-    masks = [union(sample) for sample in samples]
+    masks = [sample.mask for sample in samples]
     sets = {"clean": (clean, empty), "damaged": (damaged, masks)}
     for name, (images, truth) in list(sets.items()):
         sets[f"{name}, blurred (σ 0.8 px)"] = (blurred(images, 0.8), truth)
@@ -155,14 +155,6 @@ def evaluate(args: argparse.Namespace) -> dict[str, Measures]:
         text = json.dumps({name: asdict(row) for name, row in rows.items()}, indent=2, ensure_ascii=False)
         args.json.write_text(text + "\n", encoding="utf-8")
     return rows
-
-
-def union(sample: Sample) -> Mask:
-    """(H, W) all pixels of the sample that are damaged."""
-    mask = np.zeros((sample.image.height, sample.image.width), np.bool_)
-    for region in sample.regions:
-        mask |= region.mask
-    return mask
 
 
 def table(rows: Mapping[str, Measures]) -> str:
@@ -205,15 +197,13 @@ def reconstruct(args: argparse.Namespace) -> None:
     examples = judge_data.cached(args.cache, args.seed, args.n)
 
     def again() -> Examples:
-        decoded = (
-            np.stack([np.asarray(image) for image in round_trip([PIL.Image.fromarray(picture) for picture in pictures], args.vae)])
-            for pictures in (examples.image, examples.clean)
-        )
-        image, clean = decoded
         rng = np.random.default_rng(args.seed)
-        return replace(
-            examples, image=judge_data.patched(examples.image, image, rng), clean=judge_data.patched(examples.clean, clean, rng)
-        )
+
+        def decoded(pictures: judge_data.Bytes) -> judge_data.Bytes:
+            images = round_trip([PIL.Image.fromarray(picture) for picture in pictures], args.vae)
+            return judge_data.patched(pictures, np.stack([np.asarray(image) for image in images]), rng)
+
+        return replace(examples, image=decoded(examples.image), clean=decoded(examples.clean))
 
     judge_data.load(args.to, again)
     print(f"{len(examples)} pictures in {args.to}")

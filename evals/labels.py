@@ -54,8 +54,7 @@ def write_folders(samples: Sequence[Sample], folder: Path) -> None:
     for index, sample in enumerate(samples):
         sample.image.save(folder / ("faulty" if sample.regions else "clean") / f"{index:06d}.png")
         if sample.regions:
-            mask = np.logical_or.reduce([region.mask for region in sample.regions])
-            PIL.Image.fromarray(mask).save(folder / "masks" / f"{index:06d}.png")
+            PIL.Image.fromarray(sample.mask).save(folder / "masks" / f"{index:06d}.png")
 
 
 @torch.inference_mode()

@@ -70,8 +70,7 @@ def _repair(rng: np.random.Generator) -> InpaintJob:
     sample = sample_damage(rng, faults=1 + int(rng.integers(2)))
     if not sample.regions:  # rare: nothing visible came out
         return _touch(sample.image, sample.caption, rng)
-    mask = np.logical_or.reduce([region.mask for region in sample.regions])
-    return _job(sample.image, ndimage.binary_dilation(mask, iterations=GROWN), sample.caption, rng)
+    return _job(sample.image, ndimage.binary_dilation(sample.mask, iterations=GROWN), sample.caption, rng)
 
 
 def _job(image: Image, mask: Mask, prompt: str, rng: np.random.Generator) -> InpaintJob:

@@ -48,7 +48,7 @@ def test_perfect_maps_decode_to_the_scene(examples: judge_data.Examples) -> None
         sample = sample_damage(np.random.default_rng(8_000_000 + index))
         assert answer.solids == tuple(solid.kind for solid in sample.scene.solids)
         assert prompt_accuracy(answer, sample.caption)["every"] == 1
-        mask = judge_training.union(sample)
+        mask = sample.mask
         assert answer.artifact_area == pytest.approx(mask.mean(), abs=0.02)
         assert ((answer.artifact > 0.5) == mask).mean() > 0.97
 
@@ -172,7 +172,7 @@ def test_the_embedded_judge_reads_held_out_pictures() -> None:
     scores = judge_training.measure(clean, samples, empty)
     assert scores.every >= 0.9
     assert scores.area < 0.005
-    damaged = judge_training.measure(judge.read([s.image for s in samples]), samples, [judge_training.union(s) for s in samples])
+    damaged = judge_training.measure(judge.read([s.image for s in samples]), samples, [s.mask for s in samples])
     assert damaged.f1 > 0.5
     assert sum(p.numel() for p in judge.parameters()) < 1_500_000
 
@@ -226,7 +226,7 @@ def test_labels_are_folders_that_a_calibration_reads(tmp_path: Path) -> None:
     assert [bool(np.any(truth)) for _, truth in known] == [True, False, False, True, False, True]
     for (image, truth), sample in zip(known[3::2], samples[1::2], strict=True):
         assert (np.asarray(image) == np.asarray(sample.image)).all()
-        assert (truth == judge_training.union(sample)).all()
+        assert (truth == sample.mask).all()
 
 
 def test_the_held_out_judge_labels_nothing(tmp_path: Path) -> None:

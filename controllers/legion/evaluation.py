@@ -74,8 +74,7 @@ def table(found: Mapping[str, float]) -> str:
 
 
 def _overlap(sample: Sample, critique: Critique) -> Overlap:
-    shape = (sample.image.height, sample.image.width)
-    return overlap(union(critique.regions, shape), union(sample.regions, shape))
+    return overlap(union(critique.regions, sample.mask.shape), sample.mask)
 
 
 def _text(groups: Sequence[tuple[str, str]]) -> str:

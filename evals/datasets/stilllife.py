@@ -14,7 +14,6 @@ import numpy as np
 
 from refine.errors import InputError
 from refine.evals.datasets.items import Dataset, Entry, Item
-from refine.overlap import union
 from refine.stilllife.damage import Sample, sample_damage
 from refine.stilllife.dataset import full_caption
 
@@ -50,7 +49,7 @@ def _read(seed: int, clean: bool) -> Item:
     return Item(
         id=f"{seed}-damaged",
         image=drawn.image,
-        mask=union(drawn.regions, (SIDE, SIDE)),
+        mask=drawn.mask,
         text=full_caption(drawn),
         parts=tuple((region.phrase, region.explanation) for region in drawn.regions),
         fake=True,

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from refine.errors import InputError, UnknownName
+from refine.overlap import union
 from refine.stilllife import distortion, physics, structure
 from refine.stilllife.captions import caption
 from refine.stilllife.scene import COLOURS, LIGHTS, SHAPES, Scene, sample_scene
@@ -134,6 +135,11 @@ class Sample:
     kinds: tuple[str, ...] = ()
     severities: tuple[float, ...] = ()
 
+    @property
+    def mask(self) -> Mask:
+        """(H, W) bool: every damaged pixel."""
+        return union(self.regions, (self.image.height, self.image.width))
+
 
 def damage(scene: Scene, rng: np.random.Generator, kind: str | None = None, severity: float | None = None, size: int = 128) -> Damaged:
     """Damage a scene once. ``kind`` and ``severity`` None: drawn at random. Raises InputError where the scene cannot show the kind."""
@@ -178,10 +184,9 @@ def repaint_damage(sample: Sample, rng: np.random.Generator, repaint: Repaint) -
     """
     stage = Stage.of(sample.scene, sample.image.width)
     before = np.asarray(sample.image, np.float32)
-    taken = np.any([region.mask for region in sample.regions], axis=0) if sample.regions else np.zeros(before.shape[:2], np.bool_)
     for _ in range(REPAINT_TRIES):
         content, index, area = repaint_area(stage, rng)
-        if (ndimage.binary_dilation(area, iterations=4) & taken).any():
+        if (ndimage.binary_dilation(area, iterations=4) & sample.mask).any():
             continue
         painted = repaint(sample.image, area, wrong_prompt(sample.scene, index, rng), int(rng.integers(2**31)))
         soft = ndimage.gaussian_filter(area.astype(np.float32), 1.0)[..., None]
