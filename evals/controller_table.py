@@ -187,18 +187,15 @@ def _robustness(report: Report) -> str:
     worse = {name: rows for name, rows in report.rows.items() if name != UNTOUCHED and controller.overlaps(rows)}
     if not worse:
         return ""
-    compared = COMPARED if published.rows(report.dataset.name, "F1", condition="jpeg:50") else ()
     body = []
     for name, rows in {UNTOUCHED: report.plain, **worse}.items():
         found = controller.localisation(controller.overlaps(rows))
         changes = [NONE if name == UNTOUCHED else percent(controller.change(report.plain, rows, one)) for one in ("mIoU", "F1")]
-        copied = {row.method: row for row in published.rows(report.dataset.name, "F1", condition=name) if "table 10" in row.source}
-        others = [
-            f"{one.figures['mIoU']:.2f} / {one.figures['F1']:.2f}" if (one := copied.get(who)) else NONE for who in ("LEGION", "PAL4VST")
-        ]
+        others = [_copied(report.dataset.name, name, method) for method in COMPARED]
         body.append([name, str(len(controller.overlaps(rows))), percent(found["mIoU"]), percent(found["F1"]), *changes, *others])
-    heads = ["condition", "pictures", "mIoU", "F1", "change of mIoU", "change of F1", "LEGION, mIoU / F1", "PAL4VST, mIoU / F1"]
-    note = f"\n\nThe columns of {' and '.join(compared)} are copied from {published.PAPER}, table 10." if compared else ""
+    heads = ["condition", "pictures", "mIoU", "F1", "change of mIoU", "change of F1", *(f"{method}, mIoU / F1" for method in COMPARED)]
+    is_published = bool(published.rows(report.dataset.name, "F1", condition="jpeg:50"))
+    note = f"\n\nThe columns of {' and '.join(COMPARED)} are copied from {published.PAPER}, table 10." if is_published else ""
     return f"## Robustness\n\n{grid(heads, body)}{note}"
 
 
