@@ -173,7 +173,7 @@ HEAD_FILE = "aesthetic-model.pth"
 
 
 def linear_probe(width: int) -> nn.Sequential:
-    """The head's layers; the numbering 0, 2, 4, 6, 7 is the checkpoint's (dropout acts in training only)."""
+    """The head's layers, ImageReward's too; the numbering 0, 2, 4, 6, 7 is the checkpoints' (dropout acts in training only)."""
     return nn.Sequential(
         *(nn.Linear(width, 1024), nn.Dropout(0.2)),
         *(nn.Linear(1024, 128), nn.Dropout(0.2)),

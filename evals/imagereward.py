@@ -23,13 +23,13 @@ from refine.evals.backends import vocabulary
 from refine.evals.batching import FeatureCache, content, in_batches
 from refine.evals.checkpoints import count_layers, download, load_strict, locate, need, precision, read_state, unfilled
 from refine.evals.checks import check_pairs
+from refine.evals.clip_rewards import linear_probe
 from refine.evals.preprocess import centre_crop, square_side
 from refine.types import Image
 
 WHAT = "an ImageReward checkpoint"
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
 LENGTH = 35
-HEAD = (1024, 128, 64, 16)
 IMAGES = 32  # images whose tokens are remembered: 0.8 MB each at the published size
 
 _VISION = {
@@ -58,7 +58,7 @@ class ImageRewardModel(nn.Module):
         super().__init__()
         self.vision = BlipVisionModel(vision)
         self.text = BlipTextModel(text, add_pooling_layer=False)
-        self.mlp = nn.ModuleDict({"layers": _head(text.hidden_size)})
+        self.mlp = nn.ModuleDict({"layers": linear_probe(text.hidden_size)})
 
     def forward(self, image_tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, n, V) image tokens, (B, L) token ids and padding mask to (B,) raw scores."""
@@ -91,17 +91,6 @@ class ImageRewardModel(nn.Module):
     def device(self) -> torch.device:
         weight: Tensor = next(self.vision.parameters())
         return weight.device
-
-
-def _head(width: int) -> nn.Sequential:
-    """Linear layers only, as published; dropout acts in training. The numbering 0, 2, 4, 6, 7 is the checkpoint's."""
-    a, b, c, d = HEAD
-    return nn.Sequential(
-        *(nn.Linear(width, a), nn.Dropout(0.2)),
-        *(nn.Linear(a, b), nn.Dropout(0.2)),
-        *(nn.Linear(b, c), nn.Dropout(0.1)),
-        *(nn.Linear(c, d), nn.Linear(d, 1)),
-    )
 
 
 class ImageReward:

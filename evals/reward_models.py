@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,35 +26,30 @@ from refine.evals.reward_data import PATCH, SIDE
 from refine.stilllife.captions import VOCABULARY
 
 TEXT_LENGTH = 56
-WIDTH, LAYERS = 128, 6  # of the vision towers, as the trunk that they begin with
+WIDTH = 128
+# The vision towers have the sizes of the trunk that they begin with.
+VISION: Mapping[str, Any] = {
+    "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 6, "num_attention_heads": 4, "image_size": SIDE,
+    "patch_size": PATCH // 2,
+}  # fmt: skip
+TEXT: Mapping[str, Any] = {
+    "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": TEXT_LENGTH
+}
 
 
 def make_clip(seed: int) -> tuple[CLIPModel, CLIPTokenizer]:
     """A CLIP of 2.1 M parameters for 128 × 128 pixels, with random weights."""
     tokenizer = bpe_tokenizer(word_merges(VOCABULARY), TEXT_LENGTH)
     text = CLIPTextConfig(
+        **TEXT,
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=TEXT_LENGTH,
         hidden_act="gelu",
         projection_dim=128,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=0,
     )
-    vision = CLIPVisionConfig(
-        hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        image_size=SIDE,
-        patch_size=PATCH // 2,
-        hidden_act="gelu",
-        projection_dim=128,
-    )
+    vision = CLIPVisionConfig(**VISION, hidden_act="gelu", projection_dim=128)
     torch.manual_seed(seed)
     return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=128)), tokenizer
 
@@ -61,24 +57,11 @@ def make_clip(seed: int) -> tuple[CLIPModel, CLIPTokenizer]:
 def make_blip(seed: int) -> tuple[ImageRewardModel, BertTokenizer]:
     """An ImageReward of 2.5 M parameters for 128 × 128 pixels, with random weights."""
     vocabulary = bert_vocabulary(VOCABULARY)
-    vision = BlipVisionConfig(
-        hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        image_size=SIDE,
-        patch_size=PATCH // 2,
-        layer_norm_eps=1e-6,
-        initializer_range=0.02,
-    )
+    vision = BlipVisionConfig(**VISION, layer_norm_eps=1e-6, initializer_range=0.02)
     text = BlipTextConfig(
+        **TEXT,
         vocab_size=len(vocabulary),
-        hidden_size=128,
         encoder_hidden_size=WIDTH,
-        intermediate_size=512,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=TEXT_LENGTH,
         bos_token_id=2,
         eos_token_id=3,
         sep_token_id=3,

@@ -105,7 +105,7 @@ def reward_shapes(width: int = 16, text: int = 12, vocabulary: int = 40) -> dict
         pairs |= {f"{layer}{part}.self.{x}": (text, source if x != "query" else text) for x in ("query", "key", "value")}
         pairs |= {f"{layer}{part}.output.dense": (text, text), f"{layer}{part}.output.LayerNorm": (text,)}
     pairs |= {layer + "intermediate.dense": (20, text), layer + "output.dense": (text, 20), layer + "output.LayerNorm": (text,)}
-    sizes = (text, *imagereward.HEAD, 1)
+    sizes = (text, 1024, 128, 64, 16, 1)
     pairs |= {f"mlp.layers.{k}": (sizes[i + 1], sizes[i]) for i, k in enumerate((0, 2, 4, 6, 7))}
     shapes = {f"{key}.{kind}": (shape if kind == "weight" else shape[:1]) for key, shape in pairs.items() for kind in ("weight", "bias")}
     return shapes | {
