@@ -271,7 +271,7 @@ def _check(steps: int, batch_size: int, size: int, grid: int) -> None:
 
 
 def _check_extra(pipe: Any, extra: Mapping[str, Any], *called: Side) -> None:
-    names = {name for side in called for name in views.parameters(side.view)}
+    names = {name for side in called for name in shapes.parameters(side.view)}
     faults = [f"extra holds {name!r}, which no call of a {type(pipe).__name__} knows." for name in extra if name not in names]
     if shapes.has_ip_adapter(pipe) and not {"ip_adapter_image", "ip_adapter_image_embeds"} & set(extra):
         faults.append("the pipeline has an IP-Adapter, whose picture every call needs: give extra={'ip_adapter_image': image}.")

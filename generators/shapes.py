@@ -45,7 +45,7 @@ def budgets(pipe: Any, longest: int | None = None) -> Iterator[tuple[Any, int]]:
 
     CLIP encoders are bound by their position table; the others by the call's ``max_sequence_length`` (``longest``, where it is given).
     """
-    default = _parameters(pipe).get("max_sequence_length")
+    default = parameters(pipe).get("max_sequence_length")
     bound = longest or (default.default if default is not None else None)
     for name, part in pipe.components.items():
         if name.startswith("tokenizer") and part is not None:
@@ -81,10 +81,11 @@ def is_guided(pipe: Any, guidance: Mapping[str, float], above: float = 1.0) -> b
 
 def steps_walked(pipe: Any, steps: int, strength: float) -> int:
     """Steps of an inpainting call: UNet families and those of the blend round their number down, the transformer families up."""
-    if "unet" in pipe.components or "strength" not in _parameters(pipe):
+    if "unet" in pipe.components or "strength" not in parameters(pipe):
         return max(1, min(int(steps * strength), steps))
     return steps - int(max(steps - min(steps * strength, steps), 0))
 
 
-def _parameters(pipe: Any) -> Mapping[str, inspect.Parameter]:
+def parameters(pipe: Any) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a pipeline's call."""
     return inspect.signature(pipe.__call__).parameters

@@ -40,7 +40,7 @@ class Side:
     @property
     def walks_all(self) -> bool:
         """True where a call knows no strength: every step is walked."""
-        return self.family.way == "edit" and "strength" not in views.parameters(self.view)
+        return self.family.way == "edit" and "strength" not in shapes.parameters(self.view)
 
     def strength(self, asked: float) -> float:
         """At least one step: some families raise on none."""

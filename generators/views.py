@@ -16,7 +16,7 @@ import diffusers
 from refine.errors import ConfigError
 from refine.generators.families import Family
 from refine.generators.quiet import quiet
-from refine.generators.shapes import denoiser
+from refine.generators.shapes import denoiser, parameters
 
 NEEDS_PICTURE = ("image", "control_image")
 
@@ -66,11 +66,6 @@ def known(view: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that the pipeline's call has a parameter for."""
     names = parameters(view)
     return {name: value for name, value in arguments.items() if name in names}
-
-
-def parameters(view: Any) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a pipeline's call."""
-    return inspect.signature(view.__call__).parameters
 
 
 def _class(name: str) -> Any:

@@ -39,7 +39,7 @@ def test_every_row_names_classes_that_diffusers_has() -> None:
     for row in families.TABLE:
         assert all(hasattr(diffusers, name) for name in (row.draw, row.paint) if name), row.name
         if row.way == "inpaint":
-            assert {"image", "mask_image"} <= set(views.parameters(type("View", (), {"__call__": getattr(diffusers, row.paint).__call__})))
+            assert {"image", "mask_image"} <= set(shapes.parameters(type("View", (), {"__call__": getattr(diffusers, row.paint).__call__})))
 
 
 @all_families
