@@ -99,7 +99,7 @@ def test_summary_comes_back_from_a_published_caption() -> None:
 def test_category_survives_the_controllers_reading(processor: LegionProcessor, category: Category) -> None:
     ids = processor.answer_ids(data.answer_text([region(1, 3, category=category)]))
     finding = read_answer(ids, processor.tokenizer).findings[0]
-    assert finding.category == category == data.category_of(finding.phrase, finding.explanation)
+    assert finding.category == category
     assert finding.phrase == "the cube"
 
 

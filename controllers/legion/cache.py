@@ -111,8 +111,3 @@ def _load(path: Path) -> Cache:
             return Cache(**{name: file[name] for name in FIELDS})
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} is no cache of training images ({error}). Make one with the command 'cache'.") from error
-
-
-def texts(cache: Cache) -> Iterator[str]:
-    """Every distinct text of a cache, in a fixed order."""
-    return iter(sorted(set(chain(cache.phrases.tolist(), cache.explanations.tolist()))))

@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refine.controllers.legion.answers import category_of as named_category
+from refine.controllers.legion.answers import compose
 from refine.controllers.legion.configuration import IGNORE
 from refine.controllers.legion.processing import LegionProcessor
+from refine.stilllife.dataset import HEADER, LEAD
 from refine.types import CATEGORIES, Category, Region
 
-HEADER = "Upon examining the image. I have found: "
-ELABORATION = "\nTo elaborate, I have found the following artifacts. "
 CLEAN_ANSWER = HEADER + "no artifacts."
 ADJECTIVES: dict[Category, str] = {"physics": "physical", "structure": "structural", "distortion": "distortion"}  # as the prompt says
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
@@ -45,8 +44,7 @@ def answer_text(regions: Sequence[Region], summary: str | None = None) -> str:
     """What the model should say about an image with these faults. ``summary`` None: one is made from their categories."""
     if not regions:
         return CLEAN_ANSWER
-    groups = (f"<p> {phrase} </p> [SEG]:{explanation}" for phrase, explanation in _groups(regions))
-    return HEADER + (summary or summarise(regions)) + ELABORATION + "".join(groups)
+    return compose(f"{HEADER}{summary or summarise(regions)}\n{LEAD.strip()}", _groups(regions))
 
 
 def told(regions: Sequence[Region]) -> list[tuple[str, str]]:
@@ -62,11 +60,6 @@ def _opening(region: Region) -> str:
     return f"{ADJECTIVES[region.category].capitalize()} artifact. " if region.category else ""
 
 
-def category_of(phrase: str, explanation: str) -> Category | None:
-    """The category that an answer's group names, as the controller reads it; None where it names none."""
-    return named_category(explanation) or named_category(phrase)
-
-
 def summarise(regions: Sequence[Region]) -> str:
     """How many artifacts of which category, such as "one physical artifact and two structural artifacts."."""
     counts = [(sum(region.category == category for region in regions), ADJECTIVES[category]) for category in CATEGORIES]
@@ -77,7 +70,7 @@ def summarise(regions: Sequence[Region]) -> str:
 
 def summary_of(caption: str) -> str | None:
     """The sentence on the whole image in a SynthScars caption; None where the caption has another form."""
-    match = re.match(rf"{re.escape(HEADER)}(.*?)\s*{re.escape(ELABORATION.strip())}", caption.strip("\"' "), re.DOTALL)
+    match = re.match(rf"{re.escape(HEADER)}(.*?)\s*{re.escape(LEAD.strip())}", caption.strip("\"' "), re.DOTALL)
     return match.group(1) if match else None
 
 

@@ -76,9 +76,9 @@ class LegionProcessor:
         """Ids of an answer as it follows the prompt, end-of-text included."""
         return [*self.tokenizer.encode(check_text(answer, "answer"), bos=False), self.tokenizer.eos_id]
 
-    def training_ids(self, answer: str, instruction: str | None = None) -> tuple[list[int], list[int]]:
+    def training_ids(self, answer: str) -> tuple[list[int], list[int]]:
         """(ids, labels) of one conversation; the prompt is not supervised, the end of text is."""
-        prompt, reply = self.prompt_ids(instruction), self.answer_ids(answer)
+        prompt, reply = self.prompt_ids(), self.answer_ids(answer)
         return prompt + reply, [IGNORE] * len(prompt) + reply
 
     # Pixels

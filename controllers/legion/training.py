@@ -98,10 +98,10 @@ def pretrain(cache: Cache, budget: Budget, tower: str, begin: LegionModel | None
     return _save(model, processor, budget.out / name)
 
 
-def pretrained(out: Path, seed: int = 0) -> tuple[LegionModel, LegionProcessor]:
+def pretrained(out: Path) -> tuple[LegionModel, LegionProcessor]:
     """A fresh mini model with both pre-trained towers."""
     processor = mini_processor(catalogue_texts())
-    return with_towers(build_mini(processor.tokenizer, seed), out), processor
+    return with_towers(build_mini(processor.tokenizer), out), processor
 
 
 def with_towers(model: LegionModel, out: Path) -> LegionModel:
