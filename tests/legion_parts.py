@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import PIL.Image
@@ -12,8 +13,9 @@ from transformers import CLIPVisionConfig, LlamaConfig, SamConfig
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
 
 from refine.controllers.legion.census import Report
-from refine.controllers.legion.checkpoint import load_original
+from refine.controllers.legion.checkpoint import Parts, build, plan
 from refine.controllers.legion.configuration import LegionConfig
+from refine.controllers.legion.files import tensors, weight_files
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.processing import LegionProcessor
 from refine.controllers.legion.tokens import LegionTokenizer
@@ -58,6 +60,17 @@ def tiny() -> tuple[LegionModel, LegionProcessor]:
     model.llm.lm_head.weight.data[[tokenizer().id(tag) for tag in ("<p>", "</p>", "[SEG]")]] *= 3
     template = "the <im_start><image><im_end> {instruction} found"
     return model, LegionProcessor(tokenizer(), clip_side=32, sam_side=64, sam_canvas=64, template=template, instruction="no artifacts")
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a weight file, or of a folder of them."""
+    return {key: value for file in weight_files(path) for key, value in tensors(file)}
+
+
+def load_original(source: Path, **parts: Unpack[Parts]) -> tuple[LegionModel, LegionProcessor, Report]:
+    """A published checkpoint as a model and its processor, with a report of what was read."""
+    made = plan(source, **parts)
+    return build(made), made.processor, made.report
 
 
 @cache

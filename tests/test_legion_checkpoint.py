@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
-from legion_parts import GOLDEN, golden
+from legion_parts import GOLDEN, golden, load_original, read_weights
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, SamConfig
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig, SamVisionConfig
 
-from refine.controllers.legion.census import census
-from refine.controllers.legion.checkpoint import load_original
+from refine.controllers.legion.census import Census
 from refine.controllers.legion.configuration import LegionConfig
-from refine.controllers.legion.files import locate, read_weights
+from refine.controllers.legion.files import locate
 from refine.controllers.legion.modeling import LegionModel
 from refine.controllers.legion.names import rename
 from refine.controllers.legion.sizes import sam_config
@@ -126,8 +126,16 @@ def full_config() -> LegionConfig:
     )
 
 
+def census(state: Mapping[str, Tensor]) -> Census:
+    seen = Census()
+    for key, value in state.items():
+        seen.add(Path(), key, value)
+    return seen
+
+
 def test_census_of_the_public_checkpoint() -> None:
-    state, report = census(full_checkpoint())
+    seen = census(full_checkpoint())
+    state, report = seen.state, seen.report()
     assert sum(report.tensors.values()) == 968
     assert sum(report.bytes.values()) == 16_752_883_392
     assert (report.tensors["sam"], report.tensors["region_encoder"], len(report.unused["llm"])) == (594, 43, 32)
@@ -137,7 +145,7 @@ def test_census_of_the_public_checkpoint() -> None:
 def test_names_and_shapes_cover_the_full_model() -> None:
     with torch.device("meta"):
         wanted = {name: tuple(value.shape) for name, value in LegionModel(full_config()).state_dict().items()}
-    state, _ = census(full_checkpoint())
+    state = census(full_checkpoint()).state
     apart = ("clip.", "detector.", "sam.prompt_encoder.shared_embedding.")  # other files, and the tied copy
     assert {name: tuple(value.shape) for name, value in state.items()} == {
         name: shape for name, shape in wanted.items() if not name.startswith(apart)
@@ -145,7 +153,7 @@ def test_names_and_shapes_cover_the_full_model() -> None:
 
 
 def test_sam_sizes_are_read_from_shapes() -> None:
-    found = sam_config(census(full_checkpoint())[0])
+    found = sam_config(census(full_checkpoint()).state)
     wanted = full_config().sam_config
     for part in ("vision_config", "prompt_encoder_config", "mask_decoder_config"):
         a, b = getattr(found, part).to_dict(), getattr(wanted, part).to_dict()

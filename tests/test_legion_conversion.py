@@ -16,15 +16,14 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from legion_parts import GOLDEN, golden, tiny
+from legion_parts import GOLDEN, golden, load_original, read_weights, tiny
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from refine import cli
-from refine.controllers.legion.checkpoint import load_original, plan
+from refine.controllers.legion.checkpoint import plan
 from refine.controllers.legion.conversion import convert
-from refine.controllers.legion.files import read_weights
 from refine.controllers.legion.generation import left_pad, respond
 from refine.controllers.legion.loading import load
 from refine.controllers.legion.lora import gather

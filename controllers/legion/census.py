@@ -71,11 +71,3 @@ class Census:
 
     def report(self) -> Report:
         return Report(self.counts, self.bytes, self.unused, {}, self.replaced)
-
-
-def census(state: Mapping[str, Tensor]) -> tuple[State, Report]:
-    """One checkpoint's tensors under ``LegionModel``'s names, and the count of what was there; shapes are enough."""
-    seen = Census()
-    for key, value in state.items():
-        seen.add(Path(), key, value)
-    return seen.state, seen.report()

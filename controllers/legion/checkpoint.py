@@ -115,17 +115,6 @@ def plan(source: str | Path, **parts: Unpack[Parts]) -> Plan:
     return _fitted(config, processor, seen, inserts)
 
 
-def load_original(
-    source: str | Path, *, dtype: torch.dtype | None = None, **parts: Unpack[Parts]
-) -> tuple[LegionModel, LegionProcessor, Report]:
-    """A published checkpoint as ``LegionModel`` and its processor, with a report of what was read. dtype None: that of its language model.
-
-    Raises CheckpointError, naming the module, when a needed tensor is missing or has the wrong shape.
-    """
-    made = plan(source, **parts)
-    return build(made, dtype=dtype), made.processor, made.report
-
-
 def build(made: Plan, **how: Any) -> LegionModel:
     """Carry a plan out in memory. how: ``dtype`` and what else ``PreTrainedModel.from_pretrained`` takes."""
     how["dtype"] = how.get("dtype") or made.config.dtype
@@ -160,7 +149,7 @@ def _complete(state: Mapping[str, Tensor], seen: Census) -> None:
 def _inserts(seen: Census, alpha: float | None) -> dict[str, lora.Insert]:
     if not seen.inserts:
         return {}
-    wanted = {(file, key) for file, key in seen.inserts}
+    wanted = set(seen.inserts)
     found = [(k, v.clone()) for file in dict.fromkeys(f for f, _ in seen.inserts) for k, v in tensors(file) if (file, k) in wanted]
     weights = {lora.plain(key): tuple(value.shape) for _, key, value in seen.owner.values()}
     return lora.gather(found, weights, lora.ALPHA if alpha is None else alpha)

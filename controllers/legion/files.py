@@ -66,13 +66,17 @@ def weight_files(path: Path) -> tuple[Path, ...]:
     """The weight file itself, or those of a folder (an index with its shards, or one file). Raises CheckpointError."""
     if path.is_file():
         return (path,)
-    for index, single in _KINDS:
-        if (path / index).exists():
-            return tuple(_shards(path / index))
-        if (path / single).exists():
-            return (path / single,)
+    main = _main_file(path)
+    return tuple(_shards(main)) if main.suffix == ".json" else (main,)
+
+
+def _main_file(folder: Path) -> Path:
+    """The index of a folder's shards, or its only weight file; safetensors first."""
+    for name in (name for kind in _KINDS for name in kind):
+        if (folder / name).exists():
+            return folder / name
     names = ", ".join(name for kind in _KINDS for name in reversed(kind))
-    raise CheckpointError(f"No weights in {path}: expected one of {names}. Point to a whole checkpoint folder.")
+    raise CheckpointError(f"No weights in {folder}: expected one of {names}. Point to a whole checkpoint folder.")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -95,15 +99,12 @@ def _weight_map(index: Path) -> dict[str, str]:
 def shapes(path: Path) -> dict[Path, State]:
     """Per weight file of ``path`` its tensors on the meta device: shapes and types, no data. Raises CheckpointError."""
     found = {file: _header(file) for file in weight_files(path)}
-    for index, single in _KINDS:
-        if path.is_dir() and (path / index).exists():
-            table = _weight_map(path / index)
-            lost = sorted(key for key, shard in table.items() if key not in found[path / Path(shard).name])
-            if lost:
-                shard = Path(table[lost[0]]).name
-                raise CheckpointError(f"{path / shard} lacks {len(lost)} tensors of its index, such as {lost[0]}. Fetch the shard again.")
-        if path.is_dir() and ((path / index).exists() or (path / single).exists()):
-            break
+    if path.is_dir() and (main := _main_file(path)).suffix == ".json":
+        table = _weight_map(main)
+        lost = sorted(key for key, shard in table.items() if key not in found[path / Path(shard).name])
+        if lost:
+            shard = Path(table[lost[0]]).name
+            raise CheckpointError(f"{path / shard} lacks {len(lost)} tensors of its index, such as {lost[0]}. Fetch the shard again.")
     return found
 
 
@@ -121,11 +122,6 @@ def tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     with _opened(file) as (keys, get, _):
         for key in keys:
             yield key, get(key)
-
-
-def read_weights(path: Path) -> State:
-    """Every tensor of a weight file, or of a folder with one file or an index of shards. Raises CheckpointError."""
-    return {key: value for file in weight_files(path) for key, value in tensors(file)}
 
 
 _Open = tuple[list[str], Callable[[str], Tensor], Callable[[str], Tensor] | None]
