@@ -14,6 +14,7 @@ A message gives the wrong value, the rule, and what to do next. Bugs of our own 
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -89,6 +90,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}."
+
+
+def going_on(folder: object) -> str:
+    """The options that go on with a folder, as a shell reads them."""
+    return f"--out {shlex.quote(str(folder))} --resume"
 
 
 @contextmanager

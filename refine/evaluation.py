@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from refine import durable
-from refine.errors import ConfigError, InputError, OutputError, RefineError
+from refine.errors import ConfigError, InputError, OutputError, RefineError, going_on
 from refine.evals import controller_table
 from refine.evals.controller import PER_PICTURE, UNTOUCHED, Row, measure
 from refine.evals.controller_table import Report
@@ -72,7 +72,7 @@ def create(folder: Path, asked: Tree, fixed: Tree) -> None:
     """A new folder. Raises OutputError where there is something in it already."""
     with writing(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OutputError(f"{folder} exists already. Choose another --out, or go on with it: --out {folder} --resume.")
+            raise OutputError(f"{folder} exists already. Choose another --out, or go on with it: {going_on(folder)}.")
         folder.mkdir(parents=True, exist_ok=True)
         durable.replace(folder / HEAD, dump({"asked": asked, "settings": fixed, "versions": versions()}))
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from refine import durable, images, jobs, metadata, record, synthetic
-from refine.errors import ConfigError, InputError, OutputError
+from refine.errors import ConfigError, InputError, OutputError, going_on
 from refine.images import Picture
 from refine.jobs import Job
 from refine.overlay import overlay
@@ -74,7 +74,7 @@ def create(folder: Path, config: Tree, presets: Sequence[str], work: Sequence[Jo
     """A new run folder. Raises OutputError where it exists with something to lose in it, or cannot be written."""
     with writing(folder):
         if folder.exists() and not unused(folder):
-            raise OutputError(f"{folder} exists already. Choose another --out, or go on with it: --out {folder} --resume.")
+            raise OutputError(f"{folder} exists already. Choose another --out, or go on with it: {going_on(folder)}.")
         (folder / ITEMS).mkdir(parents=True, exist_ok=True)
         run = Run(folder, config, tuple(presets), seed=seed)
         head = {"config": config, "presets": list(presets), "seed": seed, "versions": versions()}

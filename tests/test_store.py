@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,15 @@ def test_a_folder_that_exists_is_not_overwritten(run: store.Run) -> None:
     (run.folder / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"exists already.*--resume"):
         store.create(run.folder, CONFIG, [], work())
+
+
+def test_the_way_to_go_on_can_be_pasted_into_a_shell(run: store.Run) -> None:
+    named = run.folder.rename(run.folder.with_name("my red 'cubes'"))
+    (named / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError) as raised:
+        store.create(named, CONFIG, [], work())
+    told = str(raised.value).partition("go on with it: ")[2].rstrip(".")
+    assert shlex.split(told) == ["--out", str(named), "--resume"]
 
 
 def test_a_run_that_never_finished_an_image_is_started_anew(run: store.Run) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 from refine import durable
 from refine.bench.arms import Arm
 from refine.bench.samples import Sample
-from refine.errors import ConfigError, InputError, OutputError
+from refine.errors import ConfigError, InputError, OutputError, going_on
 from refine.store import writing
 from refine.trees import Tree, differences, dump, load
 from refine.types import Image
@@ -73,7 +73,7 @@ def create(folder: Path, plan: Plan) -> None:
     """A new folder. Raises OutputError where there is something in it already."""
     with writing(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OutputError(f"{folder} exists already. Choose another --out, or go on with it: --out {folder} --resume.")
+            raise OutputError(f"{folder} exists already. Choose another --out, or go on with it: {going_on(folder)}.")
         folder.mkdir(parents=True, exist_ok=True)
         keep(folder, plan)
 
@@ -111,7 +111,7 @@ def counted(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return {"evaluations": int(found["evaluations"]), "flops": dict(found["flops"])}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        advice = f"Delete it: refine bench --out {folder} --resume counts anew."
+        advice = f"Delete it: refine bench {going_on(folder)} counts anew."
         raise InputError(f"{path} cannot be read ({error!r}). {advice}") from error
 
 

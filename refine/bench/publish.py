@@ -13,6 +13,7 @@ from refine.bench import folder, layouts, page, plots, summary, tables
 from refine.bench.folder import Plan
 from refine.bench.summary import Cost, Table
 from refine.bench.work import limit
+from refine.errors import going_on
 
 COUNTED = ("generator", "controller", "rewards")  # roles whose operations are counted
 ROWS, MARKDOWN, HTML, PLOTS = "rows.csv", "report.md", "report.html", "plots"
@@ -72,6 +73,6 @@ def export(where: Path, plan: Plan) -> list[str]:
 def lacking(where: Path, plan: Plan, arm: str, missing: int, wanted: int) -> str:
     """Why an arm's pictures are not written for the set's own tool, and what to do."""
     planned = len({sample.id for sample in plan.sets["prompts"]})
-    more = f"Go on with: refine bench --out {where} --resume --n {wanted}"
+    more = f"Go on with: refine bench {going_on(where)} --n {wanted}"
     way = more if planned < wanted else f"See the column failed of {where / ROWS}."
     return f"{missing} of {wanted} pictures of {arm} are missing; the tool would score others in their place, so none is written. {way}"

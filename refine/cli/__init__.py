@@ -11,7 +11,7 @@ from importlib import import_module
 from types import FrameType
 
 import refine
-from refine.errors import RefineError
+from refine.errors import RefineError, going_on
 
 INTERRUPTED = 130
 
@@ -75,7 +75,7 @@ def _how_to_go_on(args: Namespace) -> str:
     folder = getattr(args, "folder", None)  # set once the run has one
     words = f"{args.command} {args.what}" if hasattr(args, "what") else args.command
     if folder:
-        return f"Finished images are whole. Go on with: refine {words} --out {folder} --resume"
+        return f"Finished images are whole. Go on with: refine {words} {going_on(folder)}"
     return getattr(args, "left", "Nothing was written.")  # a command without --resume says what it leaves, once it has written
 
 

@@ -19,7 +19,7 @@ from refine.bench.folder import Plan, Request
 from refine.bench.work import Ruler
 from refine.commands.folders import RUNS, fresh
 from refine.engine import Engine
-from refine.errors import ConfigError, InputError, RefineError
+from refine.errors import ConfigError, InputError, RefineError, going_on
 from refine.evals.judge import Judge
 from refine.stages import Models
 from refine.trees import Tree
@@ -122,7 +122,7 @@ def launch(out: Path, processes: int) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     done = subprocess.run([*command, "-m", "refine", "bench", "--out", str(out), "--resume"])
     if done.returncode:
-        raise RefineError(f"A process failed (see above). Finished samples are safe; go on with: refine bench --out {out} --resume")
+        raise RefineError(f"A process failed (see above). Finished samples are safe; go on with: refine bench {going_on(out)}")
 
 
 def workshop(plan: Plan) -> tuple[Callable[[Arm, Sequence[str]], Engine], Ruler]:

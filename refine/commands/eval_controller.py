@@ -9,7 +9,7 @@ from pathlib import Path
 from refine import config as configuration
 from refine import display, evaluation, runner
 from refine.commands.folders import RUNS, fresh
-from refine.errors import InputError
+from refine.errors import InputError, going_on
 from refine.evals.controller import UNTOUCHED
 from refine.evals.datasets.catalogue import open_dataset
 from refine.evals.perturb import parse
@@ -45,7 +45,7 @@ def execute(args: Namespace) -> None:
         errors.print("loading models")
         controller = runner.load_controller(config)
         encoder = MeanPooling.from_pretrained(asked["encoder"], device=runner.accelerator()) if asked["encoder"] else None
-        less = f"What is finished is safe. Go on with a smaller batch: the same command with --out {out} --resume --set batch=1"
+        less = f"What is finished is safe. Go on with a smaller batch: the same command with {going_on(out)} --set batch=1"
         with display.counter("pictures", work.total, finished, errors) as advance, runner.enough_memory(work.batch, less):
             evaluation.run(out, work, controller, encoder, advance)
     about = [f"controller: {described(config.tree['controller'])}", f"conditions: {', '.join(str(one or UNTOUCHED) for one in conditions)}"]

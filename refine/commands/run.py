@@ -13,7 +13,7 @@ from pathlib import Path
 from refine import config as configuration
 from refine import display, images, jobs, prompts, runner, shards, store, trees
 from refine.commands.folders import RUNS, fresh, newest
-from refine.errors import InputError, RefineError
+from refine.errors import InputError, RefineError, going_on
 from refine.jobs import Job
 from refine.prompts import Prompt
 from refine.report import write_report
@@ -74,7 +74,7 @@ def conclude(folder: Path) -> None:
         errors = "\n".join(f"  - {line['id']}: {line['error']}" for line in failed)
         raise RefineError(
             f"{len(failed)} image{'s' * (len(failed) > 1)} failed:\n{errors}\nThe others are whole; the traces are in "
-            f"{folder / store.FAILURES}. To try again: refine run --out {folder} --resume"
+            f"{folder / store.FAILURES}. To try again: refine run {going_on(folder)}"
         )
 
 

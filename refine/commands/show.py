@@ -7,6 +7,7 @@ from pathlib import Path
 
 from refine import display, jobs, store
 from refine.commands.folders import RUNS, newest
+from refine.errors import going_on
 
 
 def execute(args: Namespace) -> None:
@@ -19,6 +20,6 @@ def execute(args: Namespace) -> None:
     screen = display.console()
     screen.print(display.closing_table(lines, folder))
     if left:
-        screen.print(f"{display.count(left, 'image')} not finished: refine run --out {folder} --resume")
+        screen.print(f"{display.count(left, 'image')} not finished: refine run {going_on(folder)}")
     if (folder / "report.html").exists():
         screen.print(f"report: {folder / 'report.html'}")
