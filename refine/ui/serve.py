@@ -37,7 +37,9 @@ class Guarded:
 
         declared = dict(scope.get("headers", ())).get(b"content-length", b"0")
         if scope["type"] == "http" and declared.isdigit() and int(declared) > LARGEST_UPLOAD + 2**16:  # a form around the file
-            await sending({"type": "http.response.start", "status": 413, "headers": [(b"connection", b"close")]})
+            while (await receive()).get("more_body"):  # read to the end: a client that is still sending would not hear the answer
+                pass
+            await sending({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"9")]})
             await send({"type": "http.response.body", "body": b"too large"})
             return
         await self.app(scope, receive, sending)
